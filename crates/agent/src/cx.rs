@@ -1,0 +1,97 @@
+//! What every part of an agent works with: the clock, the node to look at, the log, and two ways to act.
+//!
+//! A part never calls another part: it leaves an [`Errand`], and the agent carries errands out in their
+//! order before the next input. So each part borrows only itself, and the order of effects is one queue.
+
+use crate::config::Config;
+use crate::io::{Clock, Outbox};
+use crate::join::Purpose;
+use crate::log::Log;
+use crate::rpc::{Awaited, Ticket};
+use std::collections::{BTreeMap, VecDeque};
+use villein_core::Node;
+use villein_core::command::Command;
+use villein_core::note::Level;
+use villein_core::text::Text;
+
+/// Work that one part leaves for another.
+#[derive(Debug)]
+pub(crate) enum Errand {
+    /// For the node; the reply goes to the waiter.
+    Command(Waiter, Command),
+    /// Resolve and contact these addresses.
+    Join {
+        purpose: Purpose,
+        texts: Vec<Text>,
+        replay: bool,
+    },
+    /// A join came to its end: how many addresses answered, or the error text of agent.md 5.3.
+    JoinEnded(Purpose, Result<usize, String>),
+    /// The start is over.
+    Running,
+    /// Leave the cluster gracefully; the client, if one asks, is answered at the end.
+    Leave(Option<Ticket>),
+    /// The leave that this client asked for is over.
+    LeaveEnded(Ticket, Result<(), String>),
+    /// End the process.
+    Exit(u8),
+}
+
+/// Who gets the reply to a command.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    /// The join with this number.
+    Join(u64),
+    /// The life cycle.
+    Leave,
+    /// A client.
+    Rpc(Ticket, Awaited),
+    /// A handler's answer to the query with this name.
+    Script(Text),
+}
+
+/// Numbers about what was refused, for `stats`.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// How often each note of the node was heard.
+    pub(crate) notes: BTreeMap<&'static str, u64>,
+    /// RPC connections that were closed because of what they sent.
+    pub(crate) rpc: u64,
+}
+
+/// The surroundings of a part while it handles something.
+pub(crate) struct Cx<'a> {
+    pub(crate) clock: Clock,
+    pub(crate) config: &'a Config,
+    pub(crate) node: &'a Node,
+    pub(crate) counters: &'a mut Counters,
+    pub(crate) log: &'a mut Log,
+    pub(crate) errands: &'a mut VecDeque<Errand>,
+    pub(crate) out: &'a mut Outbox,
+}
+
+impl Cx<'_> {
+    /// Appends a line to the log. Foreign parts of `text` are escaped by the caller.
+    pub(crate) fn log(&mut self, level: Level, component: &str, text: &str) {
+        self.log.write(self.clock, (level, component), text, None, self.out);
+    }
+
+    /// Appends a line that is not sent to the monitor of this connection.
+    pub(crate) fn log_hidden(&mut self, conn: u64, level: Level, component: &str, text: &str) {
+        self.log.write(self.clock, (level, component), text, Some(conn), self.out);
+    }
+
+    /// Prints a state or an error: `==> text` (agent.md 1.1).
+    pub(crate) fn announce(&mut self, text: &str) {
+        self.out.print(format!("==> {text}\n").as_bytes());
+    }
+
+    pub(crate) fn errand(&mut self, errand: Errand) {
+        self.errands.push_back(errand);
+    }
+
+    /// Asks the node for something.
+    pub(crate) fn command(&mut self, waiter: Waiter, command: Command) {
+        self.errand(Errand::Command(waiter, command));
+    }
+}

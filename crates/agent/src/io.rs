@@ -1,0 +1,326 @@
+//! What goes into an agent and what comes out of it.
+//!
+//! The words are those of the core, one level up: an [`Input`] is one thing that happened, with all its
+//! bytes in it; the [`Outbox`] holds what must be done, in order. Nothing else connects an agent with the
+//! world, so a recording of its inputs replays it.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+pub use villein_core::io::StreamId;
+use villein_core::mdns::Via;
+use villein_core::time::Instant;
+
+/// What the clocks show; handed in with every input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// For everything that is measured or awaited.
+    pub now: Instant,
+    /// Seconds since 1970-01-01 00:00 UTC, for people.
+    pub unix_seconds: i64,
+    /// Local time is this many seconds ahead of UTC, for people.
+    pub offset_seconds: i32,
+}
+
+/// A UDP socket of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Socket {
+    /// The one that gossips.
+    Gossip,
+    /// One of those of multicast discovery.
+    Mdns(Via),
+}
+
+/// A TCP connection of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Conn {
+    /// On the gossip port, or dialled to one.
+    Gossip(StreamId),
+    /// Accepted on the RPC port; numbered by the driver, never reused.
+    Rpc(u64),
+}
+
+/// What can happen to a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConnEvent<'a> {
+    /// The driver accepted it: the first event of an accepted connection.
+    Accepted {
+        /// The peer.
+        from: SocketAddr,
+    },
+    /// A dialled connection is there.
+    Connected,
+    /// Bytes arrived, in order.
+    Data(&'a [u8]),
+    /// The peer has finished writing (FIN); writing is still possible.
+    End,
+    /// Everything written so far has been handed to the operating system. Comes once after one or more
+    /// writes; on RPC connections only.
+    Drained,
+    /// It could not be made, or broke: the operating system's words. The last event.
+    Failed(&'a str),
+}
+
+/// What to do with a connection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ConnOp<'a> {
+    /// Open it (gossip only).
+    Connect {
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Send these bytes after all earlier ones.
+    Write(&'a [u8]),
+    /// Deliver what was written, then drop the connection. No more events come for it.
+    Close,
+    /// Drop the connection now. No more events come for it.
+    Abort,
+}
+
+/// Names a child process; chosen by the agent, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChildId(pub u64);
+
+/// Names a name resolution; chosen by the agent, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResolveId(pub u64);
+
+/// How a child ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChildStatus {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal killed it.
+    Signaled(i32),
+    /// It was never started: the operating system's words.
+    NotStarted(String),
+}
+
+/// Signals that the agent acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+    /// SIGHUP.
+    Hangup,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// The sockets are bound and the driver runs: always the first input.
+    Started,
+    /// The deadline is there (or may be).
+    Tick,
+    /// A datagram arrived.
+    Datagram {
+        /// Where.
+        socket: Socket,
+        /// Its source.
+        from: SocketAddr,
+        /// All of it.
+        bytes: &'a [u8],
+    },
+    /// A datagram could not be sent: the operating system's words.
+    SendFailed {
+        /// From where.
+        socket: Socket,
+        /// Where to.
+        to: SocketAddr,
+        /// Why.
+        why: &'a str,
+    },
+    /// Something happened to a connection.
+    Conn {
+        /// Which one.
+        conn: Conn,
+        /// What.
+        event: ConnEvent<'a>,
+    },
+    /// A name was resolved, or not.
+    Resolved {
+        /// Which request.
+        id: ResolveId,
+        /// Every address of the name, never empty; or why there is none.
+        result: Result<&'a [SocketAddr], &'a str>,
+    },
+    /// A child ended (or could not start). Comes exactly once per child.
+    ChildExited {
+        /// Which one.
+        id: ChildId,
+        /// How.
+        status: ChildStatus,
+        /// The last bytes that it wrote to stdout and stderr, at most [`CHILD_OUTPUT`] of them.
+        output: &'a [u8],
+        /// How many bytes it wrote in all.
+        output_total: u64,
+    },
+    /// A signal arrived.
+    Signal(Signal),
+    /// So many datagrams since the last such input were dropped, because more came than were taken.
+    Overflow {
+        /// How many.
+        datagrams: u64,
+    },
+}
+
+/// How many of the last bytes of a child's output are kept (agent.md 7).
+pub const CHILD_OUTPUT: usize = 8192;
+
+/// A child to start: `/bin/sh -c command` with the agent's own environment less `unset` plus `env`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spawn {
+    /// For the shell.
+    pub command: Vec<u8>,
+    /// Variables to set: name and value.
+    pub env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Inherited variables to remove first.
+    pub unset: Vec<Vec<u8>>,
+    /// What it reads before end of file.
+    pub stdin: Vec<u8>,
+}
+
+/// One thing to do.
+#[derive(Debug, PartialEq)]
+pub enum Action<'a> {
+    /// Send a datagram.
+    Send {
+        /// From where.
+        socket: Socket,
+        /// Where to.
+        to: SocketAddr,
+        /// All of it.
+        bytes: &'a [u8],
+    },
+    /// Do something with a connection.
+    Conn {
+        /// Which one.
+        conn: Conn,
+        /// What.
+        op: ConnOp<'a>,
+    },
+    /// Resolve a host name or address text; the answer is [`Input::Resolved`].
+    Resolve {
+        /// Comes back with the answer.
+        id: ResolveId,
+        /// Name or address, without brackets.
+        host: &'a str,
+        /// Goes into the answer.
+        port: u16,
+    },
+    /// Start a child; the answer is [`Input::ChildExited`].
+    Spawn {
+        /// Comes back with the answer.
+        id: ChildId,
+        /// What to start.
+        spawn: &'a Spawn,
+    },
+    /// Write these bytes to standard output.
+    Print(&'a [u8]),
+    /// End the process with this status, after everything before has been done.
+    Exit(u8),
+}
+
+/// Actions, and the memory that they live in.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Send(Socket, SocketAddr, Range<usize>),
+    Connect(Conn, SocketAddr),
+    Write(Conn, Range<usize>),
+    Close(Conn),
+    Abort(Conn),
+    Resolve(ResolveId, String, u16),
+    Spawn(ChildId, Spawn),
+    Print(Range<usize>),
+    Exit(u8),
+}
+
+impl Outbox {
+    /// An empty one.
+    pub fn new() -> Outbox {
+        Outbox::default()
+    }
+
+    /// What is to be done, in order.
+    pub fn actions(&self) -> impl Iterator<Item = Action<'_>> {
+        self.entries.iter().map(|entry| {
+            let on = |conn: &Conn, op| Action::Conn { conn: *conn, op };
+            match entry {
+                Entry::Send(socket, to, range) => {
+                    Action::Send { socket: *socket, to: *to, bytes: &self.bytes[range.clone()] }
+                }
+                Entry::Connect(conn, to) => on(conn, ConnOp::Connect { to: *to }),
+                Entry::Write(conn, range) => on(conn, ConnOp::Write(&self.bytes[range.clone()])),
+                Entry::Close(conn) => on(conn, ConnOp::Close),
+                Entry::Abort(conn) => on(conn, ConnOp::Abort),
+                Entry::Resolve(id, host, port) => Action::Resolve { id: *id, host, port: *port },
+                Entry::Spawn(id, spawn) => Action::Spawn { id: *id, spawn },
+                Entry::Print(range) => Action::Print(&self.bytes[range.clone()]),
+                Entry::Exit(status) => Action::Exit(*status),
+            }
+        })
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Forgets all actions and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+
+    pub(crate) fn send(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8]) {
+        let range = self.keep(bytes);
+        self.entries.push(Entry::Send(socket, to, range));
+    }
+
+    pub(crate) fn connect(&mut self, conn: Conn, to: SocketAddr) {
+        self.entries.push(Entry::Connect(conn, to));
+    }
+
+    pub(crate) fn write(&mut self, conn: Conn, bytes: &[u8]) {
+        let range = self.keep(bytes);
+        self.entries.push(Entry::Write(conn, range));
+    }
+
+    pub(crate) fn close(&mut self, conn: Conn) {
+        self.entries.push(Entry::Close(conn));
+    }
+
+    pub(crate) fn abort(&mut self, conn: Conn) {
+        self.entries.push(Entry::Abort(conn));
+    }
+
+    pub(crate) fn resolve(&mut self, id: ResolveId, host: String, port: u16) {
+        self.entries.push(Entry::Resolve(id, host, port));
+    }
+
+    pub(crate) fn spawn(&mut self, id: ChildId, spawn: Spawn) {
+        self.entries.push(Entry::Spawn(id, spawn));
+    }
+
+    pub(crate) fn print(&mut self, bytes: &[u8]) {
+        let range = self.keep(bytes);
+        self.entries.push(Entry::Print(range));
+    }
+
+    pub(crate) fn exit(&mut self, status: u8) {
+        self.entries.push(Entry::Exit(status));
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+}

@@ -1,0 +1,223 @@
+//! Three of ours and three real `serf` agents in one cluster.
+
+use crate::support::{
+    Agent, Folder, Printed, Program, client, count, members, serf_is_here, sorted, wait_until,
+};
+
+const NAMES: [&str; 6] = ["v1", "s1", "v2", "s2", "v3", "s3"];
+
+fn program(index: usize) -> Program {
+    Program::BOTH[index % 2]
+}
+
+fn ip(index: usize) -> String {
+    format!("127.60.0.{}", index + 1)
+}
+
+fn start(index: usize, folder: &Folder) -> Agent {
+    let name = NAMES[index];
+    let log = |file: &str| folder.path(&format!("{name}.{file}")).display().to_string();
+    let user = format!("-event-handler=user=(printf '%s %s=' \"$SERF_EVENT\" \"$SERF_USER_EVENT\"; cat) >> {}", log("user"));
+    let member = format!("-event-handler=member-join,member-failed,member-leave=(echo \"$SERF_EVENT\"; cut -f1) >> {}", log("member"));
+    let arguments = [
+        "-profile=local",
+        &format!("-tag=kind={}", &name[..1]),
+        &format!("-tag=number={index}"),
+        &user,
+        &member,
+        "-event-handler=query:whoami=printf %s \"$SERF_SELF_NAME:$(cat)\"",
+    ];
+    Agent::on_loopback(program(index), &ip(index), name, &arguments)
+}
+
+/// Waits until every agent in `who` shows exactly these statuses.
+fn wait_for_statuses(agents: &[Option<Agent>], expected: &[(usize, &str)]) {
+    let mut rows: Vec<String> =
+        expected.iter().map(|(index, status)| format!("{} {}:7946 {status}", NAMES[*index], ip(*index))).collect();
+    rows.sort();
+    for (index, agent) in agents.iter().enumerate() {
+        let Some(agent) = agent else { continue };
+        let seen = || members(&client(program(index), agent, &["members"]).stdout);
+        wait_until(
+            &format!("{} sees {rows:?}", NAMES[index]),
+            || seen() == rows,
+            || format!("{:?}", seen()),
+        );
+    }
+}
+
+fn cluster(folder: &Folder) -> Vec<Option<Agent>> {
+    let agents: Vec<Option<Agent>> = (0..6).map(|index| Some(start(index, folder))).collect();
+    let get = |index: usize| agents[index].as_ref().expect("all were just started");
+    // Serf joins villein, villein joins serf, each asked by the other's command line.
+    for (who, whom) in [(1, 0), (2, 1), (3, 2), (4, 3), (5, 0)] {
+        let printed = client(program(who + 1), get(who), &["join", &ip(whom)]);
+        assert_eq!(printed.stdout, "Successfully joined cluster by contacting 1 nodes.\n");
+        assert_eq!(printed.status, Some(0));
+    }
+    wait_for_statuses(&agents, &[0, 1, 2, 3, 4, 5].map(|index| (index, "alive")));
+    agents
+}
+
+#[test]
+fn serf_and_villein_live_in_one_cluster() {
+    if !serf_is_here() {
+        return;
+    }
+    let folder = Folder::new("mixed");
+    let mut agents = cluster(&folder);
+    events_go_both_ways(&agents, &folder);
+    queries_go_both_ways(&agents);
+    both_command_lines_print_the_same(&agents);
+    names_are_unique(&agents);
+    failures_are_seen(&mut agents, &folder);
+    leaves_are_seen(&mut agents, &folder);
+}
+
+fn get(agents: &[Option<Agent>], index: usize) -> &Agent {
+    agents[index].as_ref().expect("this agent runs")
+}
+
+fn events_go_both_ways(agents: &[Option<Agent>], folder: &Folder) {
+    let long = "x".repeat(400);
+    let mut expected = Vec::new();
+    for (index, payload) in [(0, "1234567890"), (1, "from serf"), (2, long.as_str()), (3, ""), (4, "=,\t")] {
+        let name = format!("event{index}");
+        let printed = client(program(index), get(agents, index), &["event", "-coalesce=false", &name, payload]);
+        assert_eq!(printed.stdout, format!("Event '{name}' dispatched! Coalescing enabled: false\n"));
+        expected.push(format!("user {name}={payload}{}", if payload.is_empty() { "" } else { "\n" }));
+    }
+    for name in NAMES {
+        let file = format!("{name}.user");
+        for event in &expected {
+            wait_until(&format!("{name} gets {event:?}"), || folder.read(&file).contains(event), || folder.read(&file));
+        }
+        for event in &expected {
+            assert_eq!(count(&folder.read(&file), event.trim_end()), 1, "{name} gets {event:?} once");
+        }
+    }
+}
+
+fn query(agents: &[Option<Agent>], index: usize, words: &[&str]) -> Vec<String> {
+    let words: Vec<&str> = [&["query"], words].concat();
+    let printed = client(program(index), get(agents, index), &words);
+    assert_eq!(printed.status, Some(0), "{printed:?}");
+    sorted(&printed.stdout)
+}
+
+fn queries_go_both_ways(agents: &[Option<Agent>]) {
+    let expected = |names: &[&str], acks: bool| {
+        let mut lines = vec!["Query 'whoami' dispatched".to_owned(), format!("Total Responses: {}", names.len())];
+        lines.extend(names.iter().map(|name| format!("Response from '{name}': {name}:hello")));
+        if acks {
+            lines.push(format!("Total Acks: {}", names.len()));
+            lines.extend(names.iter().map(|name| format!("Ack from '{name}'")));
+        }
+        lines.sort();
+        lines
+    };
+    for asker in [0, 1] {
+        let ask = |flags: &[&str]| query(agents, asker, &[flags, &["whoami", "hello"]].concat());
+        assert_eq!(ask(&[]), expected(&NAMES, true));
+        assert_eq!(ask(&["-relay-factor=2"]), expected(&NAMES, true));
+        assert_eq!(ask(&["-no-ack"]), expected(&NAMES, false));
+        assert_eq!(ask(&["-tag=kind=^v$"]), expected(&["v1", "v2", "v3"], true));
+        assert_eq!(ask(&["-tag=kind=s"]), expected(&["s1", "s2", "s3"], true));
+        assert_eq!(ask(&["-tag=number=[45]", "-tag=kind=s|v"]), expected(&["v3", "s3"], true));
+        assert_eq!(ask(&["-node=v2", "-node=s2"]), expected(&["v2", "s2"], true));
+        assert_eq!(ask(&["-node=nobody"]), expected(&[], true));
+    }
+}
+
+fn both_command_lines_print_the_same(agents: &[Option<Agent>]) {
+    for index in [0, 1] {
+        let agent = get(agents, index);
+        let both = |words: &[&str]| {
+            let of = |program| {
+                let Printed { stdout, stderr, status } = client(program, agent, words);
+                (sorted(&stdout), sorted(&stderr), status)
+            };
+            (of(Program::Villein), of(Program::Serf))
+        };
+        for words in [
+            &["members", "-status=alive", "-name=v.*"][..],
+            &["members", "-detailed", "-name=s1", "-tag=number=1"],
+            &["members", "-name=v3", "-format=json"],
+            &["members", "-status=left"],
+            &["event", "same", "payload"],
+            &["query", "-timeout=300ms", "nobody-answers"],
+            &["query", "-timeout=300ms", "-format=json", "-node=v1", "whoami", "x"],
+            &["reachability"],
+            &["force-leave", "no-such-node"],
+            &["join", "127.60.0.99"],
+            &["query", "_serf_list-keys"],
+            &["event", "long", &"x".repeat(600)],
+        ] {
+            // Tags of one member come in any order from the real agent.
+            let unordered = |(stdout, stderr, status): (Vec<String>, Vec<String>, Option<i32>)| {
+                let rows: Vec<String> = stdout
+                    .iter()
+                    .map(|line| {
+                        let mut parts: Vec<&str> = line.split([',', ' ']).collect();
+                        parts.sort_unstable();
+                        parts.join(" ")
+                    })
+                    .collect();
+                (rows, stderr, status)
+            };
+            let (ours, theirs) = both(words);
+            assert_eq!(unordered(ours), unordered(theirs), "{words:?} against {}", NAMES[index]);
+        }
+    }
+}
+
+fn names_are_unique(agents: &[Option<Agent>]) {
+    // A newcomer of either kind that takes a name of the other kind gives way.
+    for (program, name, last) in [(Program::Serf, "v1", 50), (Program::Villein, "s1", 51)] {
+        let join = format!("-join={}", ip(2));
+        let mut newcomer =
+            Agent::on_loopback(program, &format!("127.60.0.{last}"), name, &["-profile=local", &join]);
+        newcomer.wait();
+        assert!(newcomer.output().contains("minority in name conflict resolution"), "{}", newcomer.output());
+    }
+    wait_for_statuses(agents, &[0, 1, 2, 3, 4, 5].map(|index| (index, "alive")));
+}
+
+fn failures_are_seen(agents: &mut [Option<Agent>], folder: &Folder) {
+    for index in [4, 5] {
+        get(agents, index).signal("KILL");
+        agents[index] = None;
+    }
+    wait_for_statuses(
+        agents,
+        &[(0, "alive"), (1, "alive"), (2, "alive"), (3, "alive"), (4, "failed"), (5, "failed")],
+    );
+    for index in [4, 5] {
+        agents[index] = Some(start(index, folder));
+    }
+    let join = |index: usize, to: usize| {
+        let printed = client(Program::Villein, get(agents, index), &["join", &ip(to)]);
+        assert_eq!(printed.status, Some(0), "{printed:?}");
+    };
+    join(4, 1);
+    join(5, 0);
+    wait_for_statuses(agents, &[0, 1, 2, 3, 4, 5].map(|index| (index, "alive")));
+}
+
+fn leaves_are_seen(agents: &mut [Option<Agent>], folder: &Folder) {
+    // One of each kind leaves, asked by the other's command line.
+    for (index, by) in [(4, Program::Serf), (5, Program::Villein)] {
+        let printed = client(by, get(agents, index), &["leave"]);
+        assert_eq!((printed.stdout.as_str(), printed.status), ("Graceful leave complete\n", Some(0)));
+        let status = agents[index].take().expect("this agent runs").wait();
+        assert_eq!(status.code(), Some(0));
+    }
+    wait_for_statuses(
+        agents,
+        &[(0, "alive"), (1, "alive"), (2, "alive"), (3, "alive"), (4, "left"), (5, "left")],
+    );
+    for name in ["v1", "s1", "v2", "s2"] {
+        let log = || folder.read(&format!("{name}.member"));
+        wait_until(&format!("{name} is told of the leaves"), || count(&log(), "member-leave") > 0, log);
+    }
+}

@@ -1,0 +1,77 @@
+//! Every bound of the crate, with the reason for the number. Hitting one is a [`Note`](crate::note::Note).
+
+/// Parts in one compound packet. Old members compute the size of the length table in 8 bits (gossip.md 4.7).
+pub const COMPOUND_PARTS: usize = 127;
+
+/// Messages in one queue of the Serf layer: the reference prunes to this number (gossip.md 13.18).
+pub const SERF_QUEUE: usize = 4096;
+
+/// Nodes in the table. Far above any cluster that gossip serves well; a flood of invented names stops here.
+pub const NODES: usize = 65_536;
+
+/// Names without a member for which intents are remembered; they live five minutes (gossip.md 13.5).
+pub const RECENT_INTENTS: usize = 4096;
+
+/// Lamport times for which events, and queries, are remembered (gossip.md 13.9).
+pub const EVENT_BUFFER: usize = 512;
+
+/// Events or queries remembered at one Lamport time. Honest nodes rarely share a time; the reference has
+/// no bound here (gossip.md 20.3).
+pub const EVENTS_PER_SLOT: usize = 64;
+
+/// How far one message may move a Lamport clock. A clock that ticks once a microsecond for a month stays
+/// below; wrapped and hostile values do not (gossip.md 13.4).
+pub const CLOCK_JUMP: u64 = 1 << 42;
+
+/// Streams that peers may have open at once; the reference refuses the 128th (gossip.md 5.7).
+pub const ACCEPTED_STREAMS: usize = 127;
+
+/// Streams that this node opens at once. Further joins wait for a place.
+pub const DIALED_STREAMS: usize = 32;
+
+/// Probes that are relayed for others at once: more than any cluster's members ask of one node in a probe timeout.
+pub const RELAYED_PROBES: usize = 1024;
+
+/// Queries of our own that run at once.
+pub const RUNNING_QUERIES: usize = 1024;
+
+/// Queries of others that wait for an answer of the application.
+pub const PENDING_ANSWERS: usize = 4096;
+
+/// Encoded metadata of a node, in bytes (gossip.md 13.3).
+pub const META: usize = 512;
+
+/// Largest user event that may be configured, in encoded bytes (gossip.md 13.9).
+pub const USER_EVENT: usize = 9216;
+
+/// Compiled tag filters are thrown away after use; one that compiles to more bytes than this is refused.
+pub const FILTER_REGEX: usize = 1 << 20;
+
+/// Keys in one ring. Every packet under an unknown key costs one attempt each (gossip.md 6.2).
+pub const KEYS: usize = 64;
+
+/// Layers of compound and compression within one packet (gossip.md 4.2). Senders use two.
+pub const PACKET_LAYERS: usize = 4;
+
+/// Bytes that one datagram may unfold to. Sixteen times the largest datagram; gossip compresses to a half.
+pub const DATAGRAM_EXPANDED: usize = 1 << 20;
+
+/// Unreadable parts of one datagram that are told apart before the rest of it is given up: a compound of
+/// the largest possible count.
+pub const REFUSED_PARTS: usize = 255;
+
+/// Bytes that one stream message may unfold to, and that a stream may hold (gossip.md 5.7).
+pub const STREAM_EXPANDED: usize = 40 << 20;
+
+/// Bytes of one encrypted stream message, of a user state and of a user message (gossip.md 5.7).
+pub const STREAM_MESSAGE: usize = 20 << 20;
+
+/// Elements of one list or map in a message. The protocol allows this many nodes in a push/pull (gossip.md 5.7).
+pub const LIST: usize = 1 << 20;
+
+/// Hosts that answered a discovery question lately. More than one network segment holds; a flood of
+/// invented answers costs less than 100 KiB (gossip.md 16).
+pub const MDNS_HOSTS: usize = 1024;
+
+/// Bytes of a multicast DNS message (RFC 6762 section 17).
+pub const MDNS_MESSAGE: usize = 9000;

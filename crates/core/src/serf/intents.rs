@@ -1,0 +1,119 @@
+//! Intents about names that are no members yet (gossip.md 13.5).
+//!
+//! An intent can arrive before the membership layer knows its subject. The latest one per name is kept for
+//! a while and decides how the member starts. The invariant: never more than
+//! [`limits::RECENT_INTENTS`] names.
+
+use crate::limits;
+use crate::text::Text;
+use crate::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a name announced, or was said to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Join,
+    Leave,
+}
+
+/// The latest intent about one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Intent {
+    pub(super) kind: Kind,
+    pub(super) ltime: u64,
+    heard: Instant,
+}
+
+/// What remembering came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upsert {
+    /// It is the latest one now.
+    New,
+    /// A later or the same one is known.
+    Old,
+    /// There is no room for another name.
+    Full,
+}
+
+/// The latest intents by name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Intents {
+    by_name: BTreeMap<Text, Intent>,
+    by_age: BTreeSet<(Instant, Text)>,
+}
+
+impl Intents {
+    pub(super) fn upsert(&mut self, name: &[u8], kind: Kind, ltime: u64, now: Instant) -> Upsert {
+        match self.by_name.get(name) {
+            Some(known) if ltime <= known.ltime => return Upsert::Old,
+            None if self.by_name.len() >= limits::RECENT_INTENTS => return Upsert::Full,
+            _ => {}
+        }
+        self.take(name);
+        let name = Text::from(name);
+        self.by_age.insert((now, name.clone()));
+        self.by_name.insert(name, Intent { kind, ltime, heard: now });
+        Upsert::New
+    }
+
+    /// Removes what is known about a name that has become a member.
+    pub(super) fn take(&mut self, name: &[u8]) -> Option<Intent> {
+        let (name, intent) = self.by_name.remove_entry(name)?;
+        self.by_age.remove(&(intent.heard, name));
+        Some(intent)
+    }
+
+    /// When the oldest one came.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.by_age.first().map(|(heard, _)| *heard)
+    }
+
+    /// Forgets what came `timeout` ago or earlier.
+    pub(super) fn forget_old(&mut self, now: Instant, timeout: Duration) {
+        while let Some((heard, _)) = self.by_age.first()
+            && *heard + timeout <= now
+        {
+            let (_, name) = self.by_age.pop_first().expect("there is a first one");
+            self.by_name.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: [Instant; 3] = [Instant::from_nanos(1), Instant::from_nanos(2), Instant::from_nanos(3)];
+
+    #[test]
+    fn the_latest_one_counts() {
+        let mut intents = Intents::default();
+        assert_eq!(intents.upsert(b"a", Kind::Join, 4, T[0]), Upsert::New);
+        assert_eq!(intents.upsert(b"a", Kind::Leave, 4, T[1]), Upsert::Old);
+        assert_eq!(intents.upsert(b"a", Kind::Leave, 5, T[1]), Upsert::New);
+        assert_eq!(intents.oldest(), Some(T[1]));
+        assert_eq!(intents.take(b"a"), Some(Intent { kind: Kind::Leave, ltime: 5, heard: T[1] }));
+        assert_eq!((intents.take(b"a"), intents.oldest()), (None, None));
+    }
+
+    #[test]
+    fn old_ones_are_forgotten() {
+        let mut intents = Intents::default();
+        intents.upsert(b"a", Kind::Join, 1, T[0]);
+        intents.upsert(b"b", Kind::Join, 1, T[1]);
+        intents.upsert(b"c", Kind::Join, 1, T[2]);
+        intents.forget_old(T[2], Duration::from_nanos(1));
+        assert_eq!(intents.oldest(), Some(T[2]));
+        assert!(intents.take(b"a").is_none() && intents.take(b"c").is_some());
+    }
+
+    #[test]
+    fn a_flood_of_names_stops() {
+        let mut intents = Intents::default();
+        for number in 0..limits::RECENT_INTENTS {
+            assert_eq!(intents.upsert(&number.to_be_bytes(), Kind::Join, 1, T[0]), Upsert::New);
+        }
+        assert_eq!(intents.upsert(b"more", Kind::Join, 1, T[0]), Upsert::Full);
+        assert_eq!(intents.upsert(&0usize.to_be_bytes(), Kind::Leave, 2, T[0]), Upsert::New);
+    }
+}

@@ -1,0 +1,278 @@
+//! Carries out what [`rules`](super::rules) decides about a claim: table, timers, gossip, notices
+//! (gossip.md 9).
+//!
+//! The invariant: a node has a suspicion and a suspicion timer exactly while it is suspect.
+
+use super::rules::{Claim, Known, State, Subject, Verdict, judge, refutation};
+use super::suspicion::{Pace, Suspicion};
+use super::table::{Entry, MemberIdx};
+use super::verify::admit;
+use super::{Notice, Swim, Timer};
+use crate::broadcast::Token;
+use crate::cx::Cx;
+use crate::limits;
+use crate::member::{Versions, WireAddr};
+use crate::note::Note;
+use crate::text::Text;
+use crate::wire::message::{Accusation, Alive, Message, PushNode};
+use crate::wire::serf::encode;
+use std::net::SocketAddr;
+
+/// Who says that a node is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Another node.
+    Peer,
+    /// This node, about itself, now; the token rides on the broadcast.
+    Own(Option<Token>),
+}
+
+impl Swim {
+    /// Weighs "that node is here" (gossip.md 9.2).
+    pub(super) fn alive(
+        &mut self,
+        alive: &Alive<'_>,
+        origin: Origin,
+        notices: &mut Vec<Notice>,
+        cx: &mut Cx<'_>,
+    ) {
+        let admitted = match origin {
+            Origin::Own(_) => Ok((self.addr, self.versions)),
+            Origin::Peer => admit(alive, self.versions),
+        };
+        let (addr, versions) = match admitted {
+            Ok(admitted) => admitted,
+            Err(why) => return cx.note(Note::AliveRefused { node: alive.node.into(), why }),
+        };
+        let port = if alive.port == 0 { self.port } else { alive.port };
+        let idx = self.table.find(alive.node);
+        let known = idx.map(|idx| self.table.get(idx));
+        let claim = Claim::Alive {
+            incarnation: alive.incarnation,
+            address_differs: known.is_some_and(|entry| entry.addr != addr || entry.port != port),
+            attributes_differ: known
+                .is_some_and(|entry| *entry.meta != *alive.meta || entry.versions != versions),
+            own: origin != Origin::Peer,
+        };
+        match judge(known.map(Known::from), claim, self.subject(alive.node)) {
+            Verdict::Accept(_) => {
+                let alive = Alive { port, ..alive.clone() };
+                self.accept_alive(idx, &alive, (addr, versions), origin, notices, cx);
+            }
+            Verdict::Refute => {
+                cx.note(Note::RefutedAlive { node: alive.node.into() });
+                self.refute(alive.incarnation, cx);
+            }
+            Verdict::Conflict => {
+                let entry = known.expect("only a known name can be in conflict");
+                cx.note(Note::AddressConflict {
+                    node: entry.name.clone(),
+                    ours: entry.socket_addr(),
+                    theirs: SocketAddr::new(addr.ip(), port),
+                    state: entry.state as u8,
+                });
+                notices.push(Notice::Conflict { node: entry.name.clone(), addr, port });
+            }
+            Verdict::Ignore | Verdict::Confirm => {}
+        }
+    }
+
+    /// Weighs "I could not reach that node" (gossip.md 9.3).
+    pub(super) fn suspect(&mut self, claim: &Accusation<'_>, cx: &mut Cx<'_>) {
+        let Some(idx) = self.table.find(claim.node) else { return };
+        let judged = Claim::Suspect { incarnation: claim.incarnation };
+        match judge(Some(self.table.get(idx).into()), judged, self.subject(claim.node)) {
+            Verdict::Accept(_) => {
+                let pace = Pace {
+                    mult: self.profile.suspicion_mult,
+                    max_mult: self.profile.suspicion_max_timeout_mult,
+                    probe_interval: self.profile.probe_interval,
+                    nodes: self.table.len(),
+                };
+                let suspicion = Suspicion::new(claim.from.into(), pace, cx.now);
+                self.timers.set(Timer::Suspicion(idx), suspicion.deadline());
+                let entry = self.table.get_mut(idx);
+                entry.incarnation = claim.incarnation;
+                entry.state = State::Suspect;
+                entry.changed = cx.now;
+                entry.suspicion = Some(suspicion);
+                self.gossip_about(idx, &Message::Suspect(claim.clone()), None, cx);
+            }
+            Verdict::Confirm => self.confirm(idx, claim, cx),
+            Verdict::Refute => {
+                cx.note(Note::RefutedSuspect { from: claim.from.into() });
+                self.refute(claim.incarnation, cx);
+            }
+            Verdict::Ignore | Verdict::Conflict => {}
+        }
+    }
+
+    /// Weighs "that node is dead", or its own word that it leaves (gossip.md 9.4).
+    pub(super) fn dead(
+        &mut self,
+        claim: &Accusation<'_>,
+        token: Option<Token>,
+        notices: &mut Vec<Notice>,
+        cx: &mut Cx<'_>,
+    ) {
+        let Some(idx) = self.table.find(claim.node) else { return };
+        let judged = Claim::Dead { incarnation: claim.incarnation, left: claim.node == claim.from };
+        match judge(Some(self.table.get(idx).into()), judged, self.subject(claim.node)) {
+            Verdict::Accept(state) => {
+                self.drop_suspicion(idx);
+                let entry = self.table.get_mut(idx);
+                entry.incarnation = claim.incarnation;
+                entry.state = state;
+                entry.changed = cx.now;
+                self.gossip_about(idx, &Message::Dead(claim.clone()), token, cx);
+                notices.push(Notice::Gone(idx));
+            }
+            Verdict::Refute => {
+                cx.note(Note::RefutedDead { from: claim.from.into() });
+                self.refute(claim.incarnation, cx);
+            }
+            Verdict::Ignore | Verdict::Confirm | Verdict::Conflict => {}
+        }
+    }
+
+    /// Weighs the table of another node (gossip.md 9.5).
+    pub(super) fn merge(&mut self, nodes: &[PushNode<'_>], notices: &mut Vec<Notice>, cx: &mut Cx<'_>) {
+        let me = self.name.clone();
+        for node in nodes {
+            let &PushNode { incarnation, name, addr, port, meta, vsn, .. } = node;
+            match node.state {
+                0 => {
+                    let alive = Alive { incarnation, node: name, addr, port, meta, vsn };
+                    self.alive(&alive, Origin::Peer, notices, cx);
+                }
+                // A dead node gets the chance to refute.
+                1 | 2 => self.suspect(&Accusation { incarnation, node: name, from: &me }, cx),
+                3 => self.dead(&Accusation { incarnation, node: name, from: name }, None, notices, cx),
+                _ => cx.note(Note::AliveRefused { node: name.into(), why: "its state is unknown" }),
+            }
+        }
+    }
+
+    /// A suspect did not refute in time.
+    pub(super) fn on_suspicion_due(&mut self, idx: MemberIdx, notices: &mut Vec<Notice>, cx: &mut Cx<'_>) {
+        let entry = self.table.get(idx);
+        let suspicion = entry.suspicion.as_ref().expect("the timer lives as long as the suspicion");
+        let (node, incarnation) = (entry.name.clone(), entry.incarnation);
+        let confirmations = suspicion.confirmations();
+        cx.note(Note::SuspicionTimeout { node: node.clone(), confirmations });
+        let me = self.name.clone();
+        self.dead(&Accusation { incarnation, node: &node, from: &me }, None, notices, cx);
+    }
+
+    fn subject(&self, node: &[u8]) -> Subject {
+        if node == self.name.as_bytes() { Subject::Myself { leaving: self.leaving } } else { Subject::Other }
+    }
+
+    fn accept_alive(
+        &mut self,
+        idx: Option<MemberIdx>,
+        alive: &Alive<'_>,
+        (addr, versions): (WireAddr, Versions),
+        origin: Origin,
+        notices: &mut Vec<Notice>,
+        cx: &mut Cx<'_>,
+    ) {
+        let token = if let Origin::Own(token) = origin { token } else { None };
+        let claimed = Entry {
+            name: idx.map_or_else(|| alive.node.into(), |idx| self.table.get(idx).name.clone()),
+            addr,
+            port: alive.port,
+            meta: alive.meta.into(),
+            versions,
+            incarnation: alive.incarnation,
+            state: State::Alive,
+            changed: cx.now,
+            suspicion: None,
+        };
+        let Some(idx) = idx else {
+            if self.table.len() >= limits::NODES {
+                return cx.note(Note::TableFull { node: claimed.name });
+            }
+            let idx = self.table.insert(claimed, cx.rng);
+            cx.broadcasts.nodes = self.table.len();
+            self.gossip_about(idx, &Message::Alive(alive.clone()), token, cx);
+            return notices.push(Notice::Joined(idx));
+        };
+        self.drop_suspicion(idx);
+        let entry = self.table.get_mut(idx);
+        let came_back = !entry.state.is_live();
+        let updated = entry.meta != claimed.meta || entry.versions != versions;
+        let changed = if entry.state == State::Alive { entry.changed } else { cx.now };
+        *entry = Entry { changed, ..claimed };
+        self.gossip_about(idx, &Message::Alive(alive.clone()), token, cx);
+        if came_back {
+            notices.push(Notice::Joined(idx));
+        } else if updated {
+            notices.push(Notice::Updated(idx));
+        }
+    }
+
+    fn confirm(&mut self, idx: MemberIdx, claim: &Accusation<'_>, cx: &mut Cx<'_>) {
+        let entry = self.table.get_mut(idx);
+        let suspicion = entry.suspicion.as_mut().expect("a suspect has a suspicion");
+        if !suspicion.confirm(claim.from) {
+            return;
+        }
+        self.timers.set(Timer::Suspicion(idx), suspicion.deadline());
+        cx.note(Note::SuspicionConfirmed { node: entry.name.clone(), from: claim.from.into() });
+        self.gossip_about(idx, &Message::Suspect(claim.clone()), None, cx);
+    }
+
+    fn drop_suspicion(&mut self, idx: MemberIdx) {
+        self.table.get_mut(idx).suspicion = None;
+        self.timers.cancel(Timer::Suspicion(idx));
+    }
+
+    /// Says something about this node that is greater than what was claimed (gossip.md 9.1).
+    fn refute(&mut self, accused: u32, cx: &mut Cx<'_>) {
+        self.adjust_health(1, cx);
+        self.incarnation = refutation(self.incarnation, accused);
+        let idx = self.table.find(&self.name).expect("this node is in its own table");
+        let entry = self.table.get_mut(idx);
+        entry.incarnation = self.incarnation;
+        let (name, meta) = (entry.name.clone(), entry.meta.clone());
+        let (addr, versions) = (self.addr, self.versions);
+        let alive = Alive {
+            incarnation: self.incarnation,
+            node: &name,
+            addr: addr.as_bytes(),
+            port: self.port,
+            meta: &meta,
+            vsn: &versions.0,
+        };
+        self.gossip_about(idx, &Message::Alive(alive), None, cx);
+    }
+
+    /// Queues a message about a node; an older one about it is displaced.
+    fn gossip_about(&mut self, idx: MemberIdx, message: &Message<'_>, token: Option<Token>, cx: &mut Cx<'_>) {
+        self.scratch.clear();
+        encode(message, &mut self.scratch);
+        cx.broadcasts.push_member(&self.table.get(idx).name, &self.scratch, token);
+    }
+}
+
+impl From<&Entry> for Known {
+    fn from(entry: &Entry) -> Known {
+        Known { state: entry.state, incarnation: entry.incarnation }
+    }
+}
+
+/// What goes out about a node in a push/pull.
+impl<'a> From<&'a Entry> for PushNode<'a> {
+    fn from(entry: &'a Entry) -> PushNode<'a> {
+        PushNode {
+            incarnation: entry.incarnation,
+            name: &entry.name,
+            addr: entry.addr.as_bytes(),
+            port: entry.port,
+            meta: &entry.meta,
+            state: entry.state as i64,
+            vsn: &entry.versions.0,
+        }
+    }
+}

@@ -1,0 +1,66 @@
+use crate::lab::{Lab, names, text};
+use villein_core::command::{Command, CommandError, Reply};
+use villein_core::member::{MemberEventKind, Status};
+use villein_core::time::Duration;
+
+#[test]
+fn a_node_that_leaves_is_left_everywhere() {
+    let mut lab = Lab::cluster(3);
+    lab.clear_records();
+    let before = lab.now();
+    assert_eq!(lab.command(2, Command::Leave), Reply::Done);
+    let took = lab.now().since(before);
+    assert!(took < Duration::from_secs(4), "the leave took {took:?}");
+    lab.kill(2);
+    lab.run_for(Duration::from_secs(40));
+    for index in 0..2 {
+        let events = lab.take_events(index);
+        assert_eq!(lab.status(index, "node2"), Status::Left);
+        assert_eq!(names(&events, MemberEventKind::Leave), ["node2"]);
+        assert_eq!(names(&events, MemberEventKind::Failed), Vec::<String>::new());
+    }
+    let reply = lab.command(2, Command::Join { addrs: vec![crate::lab::addr(0)], ignore_old: true });
+    assert_eq!(reply, Reply::Failed(CommandError::JoinAfterLeave));
+}
+
+#[test]
+fn a_second_leave_waits_for_the_first() {
+    let mut lab = Lab::cluster(2);
+    let first = lab.start(1, Command::Leave);
+    let second = lab.start(1, Command::Leave);
+    assert_eq!((lab.reply(1, first), lab.reply(1, second)), (None, None));
+    lab.run_for(Duration::from_secs(10));
+    assert_eq!((lab.reply(1, first), lab.reply(1, second)), (Some(&Reply::Done), Some(&Reply::Done)));
+}
+
+#[test]
+fn a_failed_node_can_be_declared_left() {
+    let mut lab = Lab::cluster(3);
+    lab.kill(2);
+    lab.run_until("it has failed", Duration::from_secs(60), |lab| {
+        (0..2).all(|index| lab.status(index, "node2") == Status::Failed)
+    });
+    let forced = Command::ForceLeave { name: text("node2"), prune: false };
+    assert_eq!(lab.command(0, forced), Reply::Done);
+    lab.run_until("it has left", Duration::from_secs(10), |lab| {
+        (0..2).all(|index| lab.status(index, "node2") == Status::Left)
+    });
+    let pruned = Command::ForceLeave { name: text("node2"), prune: true };
+    assert_eq!(lab.command(1, pruned), Reply::Done);
+    lab.run_until("it is forgotten", Duration::from_secs(10), |lab| {
+        (0..2).all(|index| lab.status(index, "node2") == Status::None)
+    });
+}
+
+#[test]
+fn a_live_node_survives_being_declared_left() {
+    let mut lab = Lab::cluster(3);
+    let forced = Command::ForceLeave { name: text("node2"), prune: false };
+    assert_eq!(lab.command(0, forced), Reply::Done);
+    lab.run_for(Duration::from_secs(10));
+    for index in 0..3 {
+        assert_eq!(lab.status(index, "node2"), Status::Alive, "on node{index}");
+    }
+    let pruned = Command::ForceLeave { name: text("node2"), prune: true };
+    assert_eq!(lab.command(0, pruned), Reply::Failed(CommandError::MemberAlive(text("node2"))));
+}

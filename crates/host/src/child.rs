@@ -1,0 +1,251 @@
+//! Children: `/bin/sh -c`, with bytes for stdin and one pipe for stdout and stderr (agent.md 12.2).
+//!
+//! A thread per child starts it, waits for it, and puts [`Arrival::ChildExited`] into the inbox, exactly once.
+//! The child has ended when its process has exited and its output is closed; a descendant that keeps the
+//! output open is waited for only [`limits::CHILD_GRACE`], and read to the end without anybody
+//! caring what it says. Children are not killed when the agent ends.
+//!
+//! Invariant: a child holds its place from its start until its output is closed, so the places bound
+//! processes, threads and pipes alike.
+
+use crate::inbox::{Arrival, Sender};
+use crate::limits;
+use crate::words::os_words;
+use std::ffi::OsStr;
+use std::io::{self, PipeReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use villein_agent::io::{CHILD_OUTPUT, ChildId, ChildStatus, Spawn};
+
+/// Starts children, up to [`limits::CHILDREN`] at once.
+#[derive(Debug)]
+pub struct Children {
+    inbox: Sender,
+    /// Each running child holds one more of it.
+    places: Arc<()>,
+}
+
+impl Children {
+    /// Their ends are put into `inbox`.
+    pub fn new(inbox: Sender) -> Children {
+        Children { inbox, places: Arc::new(()) }
+    }
+
+    /// Starts a child; `Err` says why none is started, in which case nothing is put into the inbox.
+    pub fn spawn(&self, id: ChildId, spawn: &Spawn) -> Result<(), String> {
+        if Arc::strong_count(&self.places) > limits::CHILDREN {
+            return Err("too many children are running, or hold the output of one that has ended".to_owned());
+        }
+        let (inbox, place, spawn) = (self.inbox.clone(), self.places.clone(), spawn.clone());
+        let thread = thread::Builder::new().name("child".to_owned()).stack_size(limits::THREAD_STACK);
+        let started = thread.spawn(move || {
+            let (status, output) = run(spawn, place);
+            let Tail { bytes, total } = output;
+            // The driver may have gone before its children, which is fine.
+            let _ = inbox.put_blocking(Arrival::ChildExited { id, status, output: bytes, output_total: total });
+        });
+        started.map(drop).map_err(|error| os_words(&error))
+    }
+}
+
+/// The last bytes of an output.
+#[derive(Debug, Default)]
+struct Tail {
+    bytes: Vec<u8>,
+    total: u64,
+}
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        self.total += bytes.len() as u64;
+        self.bytes.extend_from_slice(bytes);
+        let excess = self.bytes.len().saturating_sub(CHILD_OUTPUT);
+        self.bytes.drain(..excess);
+    }
+}
+
+fn run(spawn: Spawn, place: Arc<()>) -> (ChildStatus, Tail) {
+    let Spawn { command, env, unset, stdin } = spawn;
+    let (mut child, output) = match start(&command, &env, &unset) {
+        Ok(started) => started,
+        Err(error) => return (ChildStatus::NotStarted(os_words(&error)), Tail::default()),
+    };
+    if let Some(pipe) = child.stdin.take() {
+        feed(pipe, stdin);
+    }
+    let tail = Arc::new(Mutex::new(Tail::default()));
+    let (closed, output_closed) = channel::<()>();
+    let gathered = tail.clone();
+    let reader = thread::Builder::new().name("child output".to_owned()).stack_size(limits::THREAD_STACK);
+    let reading = reader.spawn(move || {
+        gather(output, &gathered);
+        drop((closed, place));
+    });
+    let status = child.wait();
+    if reading.is_ok() {
+        // The end of the output and the end of patience are the same here.
+        let _ = output_closed.recv_timeout(limits::CHILD_GRACE);
+    }
+    let output = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner));
+    match status {
+        Ok(status) => (end_of(status), output),
+        Err(error) => (ChildStatus::NotStarted(os_words(&error)), output),
+    }
+}
+
+/// The command does not outlive this function, and with it our copies of the pipe's writing end.
+fn start(command: &[u8], env: &[(Vec<u8>, Vec<u8>)], unset: &[Vec<u8>]) -> io::Result<(Child, PipeReader)> {
+    let (reader, writer) = io::pipe()?;
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(OsStr::from_bytes(command));
+    for name in unset {
+        shell.env_remove(OsStr::from_bytes(name));
+    }
+    shell.envs(env.iter().map(|(name, value)| (OsStr::from_bytes(name), OsStr::from_bytes(value))));
+    shell.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
+    Ok((shell.spawn()?, reader))
+}
+
+/// Writes without holding up anybody: what fits into the pipe at once needs no thread to wait for it.
+fn feed(mut pipe: ChildStdin, bytes: Vec<u8>) {
+    /// What POSIX promises to take as one piece, and Linux into an empty pipe always.
+    const AT_ONCE: usize = 4096;
+    // A child that does not read its input is no failure (agent.md 20.5); a broken pipe is its word for it.
+    if bytes.len() <= AT_ONCE {
+        let _ = pipe.write_all(&bytes);
+        return;
+    }
+    let thread = thread::Builder::new().name("child input".to_owned()).stack_size(limits::THREAD_STACK);
+    let _ = thread.spawn(move || pipe.write_all(&bytes));
+}
+
+/// Reads to the end; what nobody takes is kept to the last bytes only.
+fn gather(mut output: PipeReader, tail: &Mutex<Tail>) {
+    let mut chunk = [0; CHILD_OUTPUT];
+    loop {
+        match output.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(length) => tail.lock().unwrap_or_else(PoisonError::into_inner).push(&chunk[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn end_of(status: ExitStatus) -> ChildStatus {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ChildStatus::Exited(code),
+        (None, Some(signal)) => ChildStatus::Signaled(signal),
+        (None, None) => unreachable!("a process that was waited for has exited or was killed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::{Inbox, inbox};
+    use std::time::{Duration, Instant};
+
+    fn shell(command: &str) -> Spawn {
+        Spawn { command: command.into(), env: Vec::new(), unset: Vec::new(), stdin: Vec::new() }
+    }
+
+    fn end(inbox: &mut Inbox) -> (ChildId, ChildStatus, String, u64) {
+        let give_up = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < give_up {
+            match inbox.take() {
+                Some(Arrival::ChildExited { id, status, output, output_total }) => {
+                    let output = String::from_utf8_lossy(&output).into_owned();
+                    return (id, status, output, output_total);
+                }
+                Some(other) => panic!("not the end of a child: {other:?}"),
+                None => thread::yield_now(),
+            }
+        }
+        panic!("the child does not end");
+    }
+
+    fn result(spawn: &Spawn) -> (ChildStatus, String, u64) {
+        let (sender, mut inbox) = inbox();
+        Children::new(sender).spawn(ChildId(7), spawn).expect("there is room");
+        let (id, status, output, total) = end(&mut inbox);
+        assert_eq!((id, inbox.take()), (ChildId(7), None));
+        (status, output, total)
+    }
+
+    #[test]
+    fn the_end_of_a_child() {
+        let cases = [
+            ("", ChildStatus::Exited(0), ""),
+            ("exit 3", ChildStatus::Exited(3), ""),
+            ("kill -9 $$", ChildStatus::Signaled(9), ""),
+            ("echo out; echo err >&2; echo again", ChildStatus::Exited(0), "out\nerr\nagain\n"),
+        ];
+        for (command, status, output) in cases {
+            assert_eq!(result(&shell(command)), (status, output.to_owned(), output.len() as u64), "{command}");
+        }
+        assert_eq!(result(&shell("/nonexistent/x 2>/dev/null")).0, ChildStatus::Exited(127));
+        let status = result(&shell("a\0b")).0;
+        assert!(matches!(status, ChildStatus::NotStarted(_)), "{status:?}");
+    }
+
+    #[test]
+    fn environment_and_input() {
+        let mut spawn = shell("echo \"$SERF_EVENT|${HOME-none}\"; cat; pwd >/dev/null");
+        spawn.env = vec![(b"SERF_EVENT".to_vec(), b"user".to_vec())];
+        spawn.unset = vec![b"HOME".to_vec()];
+        spawn.stdin = b"payload\n".to_vec();
+        assert_eq!(result(&spawn).1, "user|none\npayload\n");
+    }
+
+    #[test]
+    fn input_that_nobody_reads_is_nothing() {
+        let mut spawn = shell("exit 0");
+        spawn.stdin = vec![b'x'; 1 << 20];
+        assert_eq!(result(&spawn).0, ChildStatus::Exited(0));
+        spawn.command = b"wc -c".to_vec();
+        assert_eq!(result(&spawn).1.trim(), (1 << 20).to_string());
+    }
+
+    #[test]
+    fn the_last_bytes_of_much_output_are_kept() {
+        let (status, output, total) = result(&shell("head -c 100000 /dev/zero | tr '\\0' x; echo end"));
+        assert_eq!((status, total), (ChildStatus::Exited(0), 100_004));
+        assert_eq!(output.len(), CHILD_OUTPUT);
+        assert!(output.ends_with("xxxend\n"));
+    }
+
+    #[test]
+    fn a_descendant_with_the_output_in_its_hands_is_not_waited_for() {
+        let (sender, mut inbox) = inbox();
+        let children = Children::new(sender);
+        let (status, keep_open) = io::pipe().expect("a pipe");
+        drop(status);
+        children.spawn(ChildId(1), &shell("sleep 30 & echo $!")).expect("there is room");
+        let (_, status, output, _) = end(&mut inbox);
+        assert_eq!(status, ChildStatus::Exited(0));
+        assert_eq!(Arc::strong_count(&children.places), 2, "the sleeper holds its place");
+        result(&shell(&format!("kill {output}")));
+        while Arc::strong_count(&children.places) > 1 {
+            thread::yield_now();
+        }
+        drop(keep_open);
+    }
+
+    #[test]
+    fn places_are_bounded() {
+        let (sender, mut inbox) = inbox();
+        let mut children = Children::new(sender);
+        let taken: Vec<Arc<()>> = (0..limits::CHILDREN).map(|_| children.places.clone()).collect();
+        assert!(children.spawn(ChildId(1), &shell("")).is_err());
+        assert_eq!(inbox.take(), None);
+        drop(taken);
+        children.places = Arc::new(());
+        children.spawn(ChildId(2), &shell("")).expect("there is room again");
+        assert_eq!(end(&mut inbox).1, ChildStatus::Exited(0));
+    }
+}

@@ -1,0 +1,24 @@
+//! What an agent needs of an operating system, without an event loop.
+//!
+//! The [`Driver`](driver::Driver) gives inputs to an [`Agent`](villein_agent::Agent) and performs what it
+//! asks for. Everything that happens outside comes through one bounded [`Inbox`](inbox::Inbox), which
+//! reader tasks of a runtime and plain threads (children, names, signals) fill. A runtime brings the five
+//! verbs of [`Net`](driver::Net), one reader task per socket, and one wait: for the inbox or a timer.
+//!
+//! Invariant: nothing here ever makes the driver wait; what takes time happens on threads and comes back.
+
+pub mod address;
+pub mod bind;
+pub mod boot;
+pub mod child;
+pub mod clock;
+pub mod conformance;
+pub mod console;
+pub mod driver;
+pub mod inbox;
+pub mod interface;
+pub mod limits;
+pub mod multicast;
+pub mod resolve;
+pub mod signals;
+pub mod words;

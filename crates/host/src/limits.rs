@@ -1,0 +1,73 @@
+//! Every bound of the crate and of its runtimes, with the reason for the number.
+
+use std::time::Duration;
+
+/// Arrivals that wait in the inbox: some milliseconds of work.
+pub const INBOX: usize = 1024;
+
+/// Waiting arrivals from which on datagrams are dropped. The rest of the inbox belongs to those that wait for
+/// room (streams, children, signals), so a flood of datagrams never shuts them out.
+pub const INBOX_DATAGRAMS: usize = 768;
+
+/// Bytes of datagrams that wait in the inbox: [`INBOX_DATAGRAMS`] of usual size, and few enough of the
+/// largest size.
+pub const INBOX_DATAGRAM_BYTES: usize = 4 << 20;
+
+/// Buffers kept for reuse.
+pub const POOL: usize = 256;
+
+/// Buffers that have grown beyond this are not kept: one flood of large packets must not stay in memory.
+pub const POOL_BUFFER: usize = 16 << 10;
+
+/// The largest datagram.
+pub const DATAGRAM: usize = 65_536;
+
+/// Bytes that one read of a connection takes.
+pub const READ: usize = 16 << 10;
+
+/// Arrivals handled in one turn, before the runtime's other tasks go on.
+pub const ARRIVALS_PER_TURN: usize = 64;
+
+/// Connections open at once that peers and clients have made; further ones are dropped at once. The agent
+/// has its own, lower limits; this one keeps file descriptors for everything else.
+pub const CONNECTIONS: usize = 512;
+
+/// Bytes that wait to be written to one connection; more means that the agent does not heed its peer, and
+/// the connection fails. Above the largest push/pull state (gossip.md 5.7).
+pub const WRITE_BUFFER: usize = 48 << 20;
+
+/// How long a closed connection may take to deliver its last bytes.
+pub const CLOSE_LINGER: Duration = Duration::from_secs(10);
+
+/// How long an ending process waits for its last bytes to be delivered.
+pub const EXIT_LINGER: Duration = Duration::from_secs(1);
+
+/// First and longest pause after an accept that failed, for instance without free file descriptors.
+pub const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// Children that run, or whose output is still held open by a descendant. The agent starts one per handler.
+pub const CHILDREN: usize = 256;
+
+/// After a child has exited, how long a descendant that holds its output open is waited for.
+pub const CHILD_GRACE: Duration = Duration::from_secs(1);
+
+/// Threads that resolve names. A name server that does not answer holds a thread for some seconds.
+pub const RESOLVERS: usize = 8;
+
+/// Names that wait to be resolved.
+pub const RESOLUTIONS: usize = 1024;
+
+/// Pieces of output that wait to be written while nobody reads standard output.
+pub const CONSOLE: usize = 1024;
+
+/// Between two reports of dropped datagrams to the agent.
+pub const OVERFLOW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Receive buffer wanted for gossip, in bytes; halved until the system grants it (gossip.md 5.7).
+pub const UDP_RECEIVE_BUFFER: usize = 2 << 20;
+
+/// Attempts to find a port that is free for TCP and for UDP.
+pub const PORT_ATTEMPTS: usize = 16;
+
+/// Stack of a thread that only waits and copies.
+pub const THREAD_STACK: usize = 128 << 10;

@@ -1,0 +1,50 @@
+//! Signals that the agent acts on, as arrivals.
+//!
+//! SIGPIPE stays ignored, as Rust's runtime sets it, so that a closed connection or output is an error and not
+//! the end of the process.
+
+use crate::inbox::{Arrival, Sender};
+use crate::limits;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::{io, thread};
+use villein_agent::io::Signal;
+
+/// From now on SIGINT, SIGTERM and SIGHUP do not kill the process, but arrive in the inbox.
+pub fn watch(inbox: Sender) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let thread = thread::Builder::new().name("signals".to_owned()).stack_size(limits::THREAD_STACK);
+    thread.spawn(move || {
+        for number in signals.forever() {
+            let signal = match number {
+                SIGINT => Signal::Interrupt,
+                SIGTERM => Signal::Terminate,
+                _ => Signal::Hangup,
+            };
+            if inbox.put_blocking(Arrival::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::inbox;
+
+    #[test]
+    fn a_signal_arrives() {
+        let (sender, mut inbox) = inbox();
+        watch(sender).expect("signals can be watched");
+        signal_hook::low_level::raise(SIGHUP).expect("a signal can be raised");
+        let arrived = loop {
+            match inbox.take() {
+                Some(arrival) => break arrival,
+                None => thread::yield_now(),
+            }
+        };
+        assert_eq!(arrived, Arrival::Signal(Signal::Hangup));
+    }
+}
