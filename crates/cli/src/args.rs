@@ -358,7 +358,7 @@ pub fn program() -> Command {
     program.mut_subcommands(|command| {
         let flags = if command.get_opts().next().is_some() { " [flags]" } else { "" };
         let words = command.get_positionals().flat_map(|words| words.get_value_names().unwrap_or_default());
-        let words: Vec<&str> = words.map(|name| name.as_str()).filter(|name| !name.is_empty()).collect();
+        let words: Vec<&str> = words.map(clap::builder::Str::as_str).filter(|name| !name.is_empty()).collect();
         let words = words.join(" ");
         let usage = format!("{PROGRAM} {}{flags} {words}", command.get_name()).trim_end().to_owned();
         command.override_usage(usage).help_template(HELP_TEMPLATE)

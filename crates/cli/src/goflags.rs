@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn flags_end_where_arguments_begin() {
-        let cases: [(&[&[u8]], &[&[u8]]); 13] = [
+        type Line<'a> = &'a [&'a [u8]];
+        let cases: [(Line, Line); 13] = [
             (&[], &[b"--"]),
             (&[b"x"], &[b"--", b"x"]),
             (&[b"-"], &[b"--", b"-"]),

@@ -134,13 +134,13 @@ impl Serialize for Responses<'_> {
 mod tests {
     use super::*;
 
-    fn ack(from: &str) -> Answer {
-        Ok(QueryAnswer::Ack { from: Text::from(from) })
+    fn ack(from: &str) -> QueryAnswer {
+        QueryAnswer::Ack { from: Text::from(from) }
     }
 
-    fn response(from: &str, payload: &str) -> Answer {
+    fn response(from: &str, payload: &str) -> QueryAnswer {
         let payload = Some(payload.as_bytes().to_vec());
-        Ok(QueryAnswer::Response { from: Text::from(from), payload })
+        QueryAnswer::Response { from: Text::from(from), payload }
     }
 
     fn text_of(with_acks: bool, answers: Vec<Answer>) -> (String, bool) {
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn answers_in_text() {
-        let answers = || vec![ack("alpha"), response("beta", "a\nb\n\n"), response("gamma", "")];
+        let answers = || vec![Ok(ack("alpha")), Ok(response("beta", "a\nb\n\n")), Ok(response("gamma", ""))];
         let lines = "Query 'load' dispatched\nAck from 'alpha'\nResponse from 'beta': a\nb\n\nResponse from 'gamma': \n";
         let expected = format!("{lines}Total Acks: 1\nTotal Responses: 2\n");
         assert_eq!(text_of(true, answers()), (expected.clone(), false));
@@ -168,7 +168,7 @@ mod tests {
         let mut out = Vec::new();
         let answers =
             [ack("beta"), ack("alpha"), response("b", "1"), response("a", "\n"), response("b", "2")];
-        print_json(&mut answers.into_iter(), &mut out).expect("a vector takes everything");
+        print_json(&mut answers.into_iter().map(Ok), &mut out).expect("a vector takes everything");
         let expected = "{\n  \"Acks\": [\n    \"beta\",\n    \"alpha\"\n  ],\n  \"Responses\": {\n    \"a\": \"\\n\",\n    \"b\": \"2\"\n  }\n}\n";
         assert_eq!(String::from_utf8_lossy(&out), expected);
         let mut out = Vec::new();
