@@ -4,8 +4,6 @@
 //! where they are used. Flag names are given to clap here and to nobody else; `goflags` reads them from
 //! the definition. Positional words are one list per command, because the commands count them themselves.
 
-use std::path::PathBuf;
-
 use clap::{Args, Command, Subcommand};
 use villein_core::text::Text as Name;
 use villein_rpc::Text;
@@ -55,11 +53,13 @@ pub enum Invocation {
 /// Where the agent listens, and the token that it wants.
 #[derive(Args, Debug)]
 pub struct RpcArgs {
-    /// Address of the agent's RPC port [default: `SERF_RPC_ADDR` of the environment or 127.0.0.1:7373]
+    /// Address of the agent's RPC port.
     #[arg(long, value_name = "HOST:PORT", value_parser = text::<Text>())]
+    #[arg(help = "Address of the agent [default: $SERF_RPC_ADDR or 127.0.0.1:7373]")]
     pub rpc_addr: Option<Text>,
-    /// Token of the agent's RPC port [default: `SERF_RPC_AUTH` of the environment]
+    /// Token that the agent wants; empty is none.
     #[arg(long, value_name = "TOKEN", value_parser = text::<Text>())]
+    #[arg(help = "Token for the agent [default: $SERF_RPC_AUTH]")]
     pub rpc_auth: Option<Text>,
 }
 
@@ -81,15 +81,9 @@ pub struct AgentArgs {
     /// Address to listen on for RPC [default: 127.0.0.1:7373]
     #[arg(long, value_name = "HOST:PORT", value_parser = text::<Name>())]
     pub rpc_addr: Option<Name>,
-    /// Configuration file, or directory with .json files; can be given several times
-    #[arg(long = "config-file", visible_alias = "config-dir", value_name = "PATH")]
-    pub config_files: Vec<PathBuf>,
     /// Key for encrypting the gossip, in base64
     #[arg(long, value_name = "KEY", value_parser = text::<Name>())]
     pub encrypt: Option<Name>,
-    /// File that keeps the encryption keys
-    #[arg(long, value_name = "PATH")]
-    pub keyring_file: Option<PathBuf>,
     /// Script to run on events, with an optional filter; can be given several times
     #[arg(long = "event-handler", value_name = "[FILTER=]SCRIPT", value_parser = text::<Name>())]
     pub event_handlers: Vec<Name>,
@@ -124,23 +118,9 @@ pub struct AgentArgs {
     /// Tag of this node; can be given several times
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = text::<Name>())]
     pub tags: Vec<Name>,
-    /// File that keeps the tags of this node
-    #[arg(long, value_name = "PATH")]
-    pub tags_file: Option<PathBuf>,
-    /// File that keeps the known members, for the next start
-    #[arg(long, value_name = "PATH")]
-    pub snapshot: Option<PathBuf>,
-    /// Rejoin the cluster of the snapshot even after leaving it
-    #[arg(long, value_name = "BOOL", require_equals = true, num_args = 0..=1, default_missing_value = "true")]
-    #[arg(value_parser = boolean())]
-    pub rejoin: Option<bool>,
     /// Find nodes of the cluster with this name by multicast DNS
     #[arg(long, value_name = "CLUSTER", value_parser = text::<Name>())]
     pub discover: Option<Name>,
-    /// Also log to syslog
-    #[arg(long, value_name = "BOOL", require_equals = true, num_args = 0..=1, default_missing_value = "true")]
-    #[arg(value_parser = boolean())]
-    pub syslog: Option<bool>,
     /// How long to wait for a message to reach the cluster, at least 1s [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = text::<Name>())]
     pub broadcast_timeout: Option<Name>,
@@ -149,7 +129,7 @@ pub struct AgentArgs {
     #[arg(value_parser = boolean())]
     pub disable_compression: Option<bool>,
     #[arg(hide = true, value_name = "", value_parser = text::<Name>())]
-    ignored: Vec<Name>,
+    pub(crate) ignored: Vec<Name>,
 }
 
 /// Flags and words of `event`.
@@ -352,13 +332,13 @@ pub struct TagsArgs {
 /// [`PROGRAM`].
 pub fn program() -> Command {
     let program = Invocation::augment_subcommands(Command::new(PROGRAM))
-        .disable_help_flag(true)
         .disable_help_subcommand(true)
         .args_override_self(true);
     program.mut_subcommands(|command| {
         let flags = if command.get_opts().next().is_some() { " [flags]" } else { "" };
         let words = command.get_positionals().flat_map(|words| words.get_value_names().unwrap_or_default());
-        let words: Vec<&str> = words.map(clap::builder::Str::as_str).filter(|name| !name.is_empty()).collect();
+        let words: Vec<&str> =
+            words.map(clap::builder::Str::as_str).filter(|name| !name.is_empty()).collect();
         let words = words.join(" ");
         let usage = format!("{PROGRAM} {}{flags} {words}", command.get_name()).trim_end().to_owned();
         command.override_usage(usage).help_template(HELP_TEMPLATE)

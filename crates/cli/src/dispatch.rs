@@ -51,7 +51,14 @@ pub fn run(line: &[OsString]) -> u8 {
         Plan::Misplaced(command) => shell.misplaced(command, &mut io::stderr()).map(|()| 1),
         Plan::Run(command, words) => shell.execute(command, words),
     };
-    ended.unwrap_or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { BROKEN_PIPE } else { 1 })
+    ended.unwrap_or_else(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return BROKEN_PIPE;
+        }
+        // Standard output is what failed most likely, and there is no third place to say so.
+        let _ = writeln!(io::stderr(), "Error: {error}");
+        1
+    })
 }
 
 fn plan<'a>(program: &'a Command, words: &'a [OsString]) -> Plan<'a> {
@@ -60,7 +67,7 @@ fn plan<'a>(program: &'a Command, words: &'a [OsString]) -> Plan<'a> {
         return Plan::Version;
     }
     let scanned = words.iter().position(|word| word == "--").unwrap_or(words.len());
-    let (before, _) = words.split_at(scanned);
+    let before = &words[..scanned];
     let help_wanted = before.iter().any(|word| is_among(word, &["-h", "-help", "--help"]));
     let is_name = |word: &OsString| !word.is_empty() && !word.as_bytes().starts_with(b"-");
     let Some(at) = before.iter().position(is_name) else {

@@ -29,6 +29,9 @@ pub const ACCEPTED_STREAMS: usize = 127;
 /// Streams that this node opens at once. Further joins wait for a place.
 pub const DIALED_STREAMS: usize = 32;
 
+/// Joins that wait for one of those places; an operator's list is far shorter.
+pub const WAITING_EXCHANGES: usize = 4096;
+
 /// Probes that are relayed for others at once: more than any cluster's members ask of one node in a probe timeout.
 pub const RELAYED_PROBES: usize = 1024;
 
@@ -37,6 +40,22 @@ pub const RUNNING_QUERIES: usize = 1024;
 
 /// Queries of others that wait for an answer of the application.
 pub const PENDING_ANSWERS: usize = 4096;
+
+/// Bytes of a node's name. The reference allows 128 where it checks at all; with this and the largest
+/// metadata an alive message still fits into a packet.
+pub const NAME: usize = 512;
+
+/// Bytes of the largest UDP payload over IPv4.
+pub const DATAGRAM: usize = 65_507;
+
+/// Commands of one kind that wait for their end at once: far more than operators have hands.
+pub const WAITING_COMMANDS: usize = 1024;
+
+/// Prunes that wait for a leave to end; each waits a few seconds.
+pub const POSTPONED_PRUNES: usize = 1024;
+
+/// User events that are held to be merged; when there are so many they are delivered early.
+pub const COALESCED: usize = 4096;
 
 /// Encoded metadata of a node, in bytes (gossip.md 13.3).
 pub const META: usize = 512;

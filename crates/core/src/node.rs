@@ -93,7 +93,8 @@ impl Node {
             notices: Vec::new(),
             user_state: Vec::new(),
         };
-        let (swim, _, notices, mut cx) = node.lend(now, &mut Outbox::new());
+        let mut nothing = Outbox::new();
+        let (swim, _, notices, mut cx) = node.lend(now, &mut nothing);
         swim.start(notices, &mut cx);
         node
     }
@@ -193,7 +194,7 @@ impl Node {
         for part in parts.iter() {
             let (swim, serf, notices, mut cx) = self.lend(self.now, out);
             match decode(part) {
-                Ok(Message::User(body)) => serf.on_message(Some(from), body, swim, notices, &mut cx),
+                Ok(Message::User(body)) => serf.on_message(Some(from), body, swim, &mut cx),
                 Ok(message) => swim.on_message(from, &message, notices, &mut cx),
                 Err(error) => cx.note(Note::MessageMalformed { from, why: error.to_string() }),
             }
@@ -232,7 +233,7 @@ impl Node {
                         serf.encode_state(&mut user_state);
                         swim.send_state(stream, &user_state, &mut more, &mut cx);
                     }
-                    notice => serf.on_notice(notice, swim, &mut more, &mut cx),
+                    notice => serf.on_notice(notice, swim, &mut cx),
                 }
                 self.user_state = user_state;
                 self.notices.append(&mut more);

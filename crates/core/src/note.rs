@@ -81,6 +81,10 @@ notes! {
     PingMisdirected { from: SocketAddr, node: Text } => Warn, Memberlist, "got a ping for unexpected node '{node}' from={from}";
     /// An ack or nack that nothing waits for.
     AckUnexpected { from: SocketAddr, seq: u32 } => Trace, Memberlist, "late or unknown ack {seq} from={from}";
+    /// More probes are relayed than allowed.
+    RelayLimit { from: SocketAddr } => Warn, Memberlist, "ignoring an indirect ping from={from}: too many are under way";
+    /// A message is too long for a datagram.
+    DatagramTooLong { to: SocketAddr, length: usize } => Warn, Memberlist, "dropped a message to {to}: {length} bytes do not fit a datagram";
     /// An alive message with an impossible address or version vector.
     AliveRefused { node: Text, why: &'static str } => Warn, Memberlist, "ignoring an alive message for '{node}': {why}";
     /// The node table is full.
@@ -185,6 +189,12 @@ notes! {
     QueueDepth { queue: &'static str, depth: usize } => Warn, Serf, "{queue} queue depth: {depth}";
     /// A queue is full; the oldest of the most transmitted messages were dropped.
     QueueFull { queue: &'static str, dropped: usize } => Warn, Serf, "{queue} queue is full, dropping {dropped} oldest messages";
+    /// A message that only full exchanges can carry.
+    TooLongToGossip { queue: &'static str, length: usize } => Warn, Serf, "{queue} message of {length} bytes is too long to be gossiped";
+    /// A member is not forgotten on demand because it is still there.
+    PruneDropped { name: Text } => Warn, Serf, "not pruning '{name}': it has not left";
+    /// The vote about this node's name could not be started.
+    VoteFailed { why: CommandError } => Err, Serf, "failed to start name conflict resolution query: {why}";
     /// More names than are remembered have intents.
     IntentsFull { name: Text } => Warn, Serf, "ignoring an intent for '{name}': too many are remembered";
     /// The member table is full.

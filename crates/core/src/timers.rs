@@ -29,6 +29,11 @@ impl<K: Copy + Ord> Timers<K> {
         }
     }
 
+    /// Whether `key` has a deadline.
+    pub(crate) fn contains(&self, key: K) -> bool {
+        self.by_key.contains_key(&key)
+    }
+
     /// When the next one is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.order.first().map(|(at, ..)| *at)
@@ -62,6 +67,7 @@ mod tests {
                 }
             }
             list.sort_unstable();
+            prop_assert!((0..6).all(|key| timers.contains(key) == list.iter().any(|(_, _, k)| *k == key)));
             prop_assert_eq!(timers.next(), list.first().map(|(at, ..)| Instant::from_nanos(*at)));
             let mut fired = Vec::new();
             while let Some(key) = timers.pop_due(Instant::from_nanos(30)) {

@@ -89,12 +89,9 @@ mod tests {
         let (sender, _inbox) = inbox();
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let mut console = Console::new(writer, sender).expect("a thread");
-        let large = vec![b'x'; 1 << 20];
-        for _ in 0..limits::CONSOLE + 10 {
-            console.print(&large[..if console.dropped == 0 { 100 } else { 1 }]);
-        }
-        for _ in 0..2 * limits::CONSOLE {
-            console.print(&large[..1000]);
+        // More than the queue and any pipe hold.
+        for _ in 0..3 * limits::CONSOLE {
+            console.print(&[b'x'; 2000]);
         }
         assert!(console.dropped > 0);
         let drain = thread::spawn(move || {

@@ -5,9 +5,6 @@ use std::io;
 /// `connection refused`, `address already in use`: the system's text without its number, and with a small
 /// first letter.
 pub fn os_words(error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::TimedOut {
-        return "i/o timeout".to_owned();
-    }
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or_default();
     let mut chars = text.chars();
@@ -32,7 +29,7 @@ mod tests {
             (io::Error::from_raw_os_error(98), "address already in use"),
             (io::Error::from_raw_os_error(99), "cannot assign requested address"),
             (io::Error::from_raw_os_error(101), "network is unreachable"),
-            (io::Error::from_raw_os_error(110), "i/o timeout"),
+            (io::Error::from_raw_os_error(110), "connection timed out"),
             (io::Error::other("DNS is off"), "DNS is off"),
             (io::Error::other(""), ""),
         ];

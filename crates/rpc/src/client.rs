@@ -431,6 +431,9 @@ impl Client {
 ///
 /// The iterator ends when the agent says that the time is over; an `Err` before says that the connection was
 /// lost, and is the last item. Dropped before, the rest of the answers is ignored; the query goes on.
+///
+/// Answers of nobody are left out: when the time is over the reference can send thousands of empty acks and
+/// responses before it says so.
 #[derive(Debug)]
 pub struct QueryAnswers<'a> {
     client: &'a mut Client,
@@ -442,23 +445,29 @@ impl Iterator for QueryAnswers<'_> {
     type Item = Result<QueryAnswer, RpcError>;
 
     fn next(&mut self) -> Option<Result<QueryAnswer, RpcError>> {
-        if self.over {
-            return None;
+        while !self.over {
+            let item = match self.record() {
+                Ok(Record::Answer(QueryRecord::Answer(answer))) if answer.from().is_empty() => continue,
+                Ok(Record::Answer(QueryRecord::Answer(answer))) => return Some(Ok(answer)),
+                Ok(Record::Answer(QueryRecord::Done)) => None,
+                Ok(_) => Some(Err(RpcError::Closed)),
+                Err(error) => Some(Err(error)),
+            };
+            self.over = true;
+            return item;
         }
+        None
+    }
+}
+
+impl QueryAnswers<'_> {
+    fn record(&mut self) -> Result<Record, RpcError> {
         let seq = self.seq;
         let kept = self.client.records.iter().position(|(of, _)| *of == seq);
-        let record = match kept.and_then(|index| self.client.records.remove(index)) {
+        match kept.and_then(|index| self.client.records.remove(index)) {
             Some((_, record)) => Ok(record),
             None => self.client.keep(|client| client.await_record(|of| of == seq)).map(|(_, record)| record),
-        };
-        let item = match record {
-            Ok(Record::Answer(QueryRecord::Answer(answer))) => return Some(Ok(answer)),
-            Ok(Record::Answer(QueryRecord::Done)) => None,
-            Ok(_) => Some(Err(RpcError::Closed)),
-            Err(error) => Some(Err(error)),
-        };
-        self.over = true;
-        item
+        }
     }
 }
 

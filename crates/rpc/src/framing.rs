@@ -1,7 +1,7 @@
 //! Where one msgpack object ends and the next begins.
 //!
 //! The protocol has no length prefix (rpc.md 1), so the end of an object is found by walking over its
-//! markers. [`Scanner`] does this over whatever bytes are there and resumes where it stopped; it bounds
+//! markers. `Scanner` does this over whatever bytes are there and resumes where it stopped; it bounds
 //! size, nesting and list lengths before anything is decoded or reserved (rpc.md 8). [`Decoder`] makes
 //! requests of the objects for an agent, [`Objects`] hands them to a client as they are.
 //!
@@ -145,8 +145,11 @@ impl Decoder {
     }
 }
 
+/// How much of a cause goes to the log: it can quote a value of the sender, which may be the whole object.
+const CAUSE_CHARS_MAX: usize = 200;
+
 fn failure(part: Part, cause: impl fmt::Display) -> FrameError {
-    FrameError { part, cause: cause.to_string() }
+    FrameError { part, cause: cause.to_string().chars().take(CAUSE_CHARS_MAX).collect() }
 }
 
 /// A buffer that gives whole objects.

@@ -411,6 +411,15 @@ impl Record {
     }
 }
 
+impl QueryAnswer {
+    /// The member that answers.
+    pub fn from(&self) -> &Text {
+        match self {
+            QueryAnswer::Ack { from } | QueryAnswer::Response { from, .. } => from,
+        }
+    }
+}
+
 impl QueryRecord {
     fn encode(&self, out: &mut Vec<u8>) {
         const NONE: &Option<Vec<u8>> = &None;

@@ -230,6 +230,9 @@ fn answers_to_a_query_end_with_done_or_with_an_error() {
         agent.header(2, "");
         agent.record(2, &Record::Answer(QueryRecord::Answer(QueryAnswer::Ack { from: "alpha".into() })));
         agent.record(2, &Record::Answer(QueryRecord::Answer(sent)));
+        for _ in 0..3000 {
+            agent.record(2, &Record::Answer(QueryRecord::Answer(QueryAnswer::Ack { from: "".into() })));
+        }
         agent.record(2, &Record::Answer(QueryRecord::Done));
         agent.expect(3, "query");
         agent.header(3, "");

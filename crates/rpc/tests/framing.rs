@@ -251,3 +251,13 @@ fn many_requests_in_one_piece_are_taken_one_by_one() {
     }
     assert_eq!(decoder.next_request(), Ok(None));
 }
+
+#[test]
+fn an_error_quotes_little_of_what_was_sent() {
+    let mut bytes = b"\xdb\x00\x01\x00\x00".to_vec();
+    bytes.resize(5 + 0x1_0000, b'x');
+    let (requests, error, _) = outcome(std::iter::once(&bytes[..]));
+    let error = error.expect("a header is no text");
+    assert_eq!(requests, []);
+    assert!(error.contains("xxx") && error.len() < 300, "{error}");
+}

@@ -125,6 +125,8 @@ fn events_queries_and_logs() {
     let Some(serf) = Serf::start(2, &[]) else { return };
     let mut listener = serf.client(None);
     let stream = listener.stream("user,query").expect("a stream");
+    // Serf answers `stream` before it subscribes; the next answer on this connection comes after both.
+    listener.stats().expect("stats");
 
     let mut client = serf.client(None);
     let event = UserEvent {

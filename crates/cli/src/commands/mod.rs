@@ -6,6 +6,8 @@
 use std::ffi::OsString;
 use std::io;
 
+use villein_rpc::request::Query;
+use villein_rpc::response::{QueryAnswer, TextMap};
 use villein_rpc::{Client, RpcError, Text};
 
 use crate::args::{RpcArgs, split_tag};
@@ -88,10 +90,26 @@ fn words_of(error: &RpcError) -> Vec<u8> {
 }
 
 /// `key=value` words as a map: the last value of a key counts.
-fn tag_map(words: &[Text]) -> Result<villein_rpc::response::TextMap, Failure> {
+fn tag_map(words: &[Text]) -> Result<TextMap, Failure> {
     let split = |word: &Text| split_tag(word).map(|(key, value)| (Text::from(key), Text::from(value)));
     Ok(words.iter().map(split).collect::<Result<_, Vec<u8>>>()?)
 }
+
+/// Starts a query; gives the answers as they come.
+///
+/// Agents of the reference program send records without a name around the end of a query, sometimes
+/// hundreds, when their channels close before their timer fires. Nobody sent those.
+fn ask(client: &mut Client, query: Query) -> Result<impl Iterator<Item = Answer>, Failure> {
+    let is_from_nobody = |answer: &Answer| match answer {
+        Ok(QueryAnswer::Ack { from } | QueryAnswer::Response { from, .. }) => from.is_empty(),
+        Err(_) => false,
+    };
+    let answers = client.query(query).map_err(failed("Error sending query"))?;
+    Ok(answers.filter(move |answer| !is_from_nobody(answer)))
+}
+
+/// One answer to a query, or how the connection was lost.
+type Answer = Result<QueryAnswer, RpcError>;
 
 /// The format word of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use villein_rpc::request::Query;
 use villein_rpc::response::QueryAnswer;
 use villein_rpc::{RpcError, Text};
 
-use super::{Failure, Format, Outcome, connect, failed, format_named, say, tag_map, words_of};
+use super::{Answer, Failure, Format, Outcome, ask, connect, format_named, say, tag_map, words_of};
 use crate::args::QueryArgs;
 use crate::interrupt::end_on_interrupt;
 use crate::json::{self, Lossy};
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &QueryArgs, out: &mut impl Write) -> Outcome {
     let unknown = || [&b"Invalid format: "[..], &args.format].concat();
     let format = format_named(&args.format).ok_or_else(unknown)?;
     end_on_interrupt(1, b"")?;
-    let mut answers = client.query(query).map_err(failed("Error sending query"))?;
+    let mut answers = ask(&mut client, query)?;
     let lost = match format {
         Format::Text => print_text(&name, !args.no_ack, &mut answers, out)?,
         Format::Json => print_json(&mut answers, out)?,
@@ -60,8 +60,6 @@ fn request(args: &QueryArgs) -> Result<Query, Failure> {
         payload: payload.map(|payload| payload.as_bytes().to_vec()),
     })
 }
-
-type Answer = Result<QueryAnswer, RpcError>;
 
 /// Prints each answer when it comes, then the totals. Returns why the connection was lost, if it was.
 fn print_text(

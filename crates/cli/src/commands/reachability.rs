@@ -10,7 +10,7 @@ use villein_rpc::Text;
 use villein_rpc::request::Query;
 use villein_rpc::response::{Member, QueryAnswer};
 
-use super::{Failure, Outcome, connect, failed, say};
+use super::{Failure, Outcome, ask, connect, failed, say};
 use crate::args::ReachabilityArgs;
 use crate::interrupt::end_on_interrupt;
 
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &ReachabilityArgs, out: &mut impl Write) -> Outcome {
     let mut acked: BTreeSet<Text> = BTreeSet::new();
     let mut duplicated = false;
     // A lost connection shows in the acknowledgements that are missing.
-    for answer in client.query(ping).map_err(failed("Error sending query"))?.map_while(Result::ok) {
+    for answer in ask(&mut client, ping)?.map_while(Result::ok) {
         let QueryAnswer::Ack { from } = answer else { continue };
         last = begin.elapsed();
         if args.verbose {

@@ -30,7 +30,8 @@ impl Key {
 
     /// The key written as `text` in padded standard base64, as in flags and files.
     pub fn from_base64(text: &str) -> Result<Key, KeyError> {
-        let bytes = STANDARD.decode(text).map_err(|error| KeyError::Base64 { at: offset(&error, text.len()) })?;
+        let bytes =
+            STANDARD.decode(text).map_err(|error| KeyError::Base64 { at: offset(&error, text.len()) })?;
         Key::from_bytes(&bytes)
     }
 

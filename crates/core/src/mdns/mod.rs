@@ -55,7 +55,7 @@ pub struct Config {
 
 /// One of the two sockets that the driver has for each family of addresses; the family is that of the
 /// other side's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Via {
     /// Bound to port 5353 and member of the group: hears questions, sends answers.
     Group,

@@ -134,15 +134,17 @@ impl MemberNews {
     }
 }
 
+type Payload = Option<Box<[u8]>>;
+
 /// Per name the events of the highest Lamport time.
 #[derive(Clone, Debug, Default)]
 struct UserNews {
-    latest: BTreeMap<Text, (u64, Vec<Option<Box<[u8]>>>)>,
+    latest: BTreeMap<Text, (u64, Vec<Payload>)>,
     held: usize,
 }
 
 impl UserNews {
-    fn hold(&mut self, ltime: u64, name: Text, payload: Option<Box<[u8]>>) {
+    fn hold(&mut self, ltime: u64, name: Text, payload: Payload) {
         let (latest, payloads) = self.latest.entry(name).or_insert((ltime, Vec::new()));
         if ltime < *latest {
             return;

@@ -52,8 +52,9 @@ impl Events {
         }
         let now = self.clock.time();
         let bytes = event.payload.unwrap_or_default();
-        let is_same =
-            |known: &Custom| *known.name == *event.name && *known.payload.as_deref().unwrap_or_default() == *bytes;
+        let is_same = |known: &Custom| {
+            *known.name == *event.name && *known.payload.as_deref().unwrap_or_default() == *bytes
+        };
         let make = || Custom { name: event.name.into(), payload: event.payload.map(Box::from) };
         match self.ring.hear(ltime, now, is_same, make) {
             Heard::New => Ok(true),

@@ -32,6 +32,11 @@ impl Metronome {
         self.due
     }
 
+    /// Waits for no tick.
+    fn disarm(&mut self) {
+        self.due = None;
+    }
+
     /// Whether a tick is due; it is then taken.
     fn strikes(&mut self, now: Instant) -> bool {
         let due = self.due.is_some_and(|due| due <= now);
@@ -61,7 +66,7 @@ impl Swim {
     /// Gossips if it is time, and sees to the next time.
     pub(super) fn on_gossip_tick(&mut self, cx: &mut Cx<'_>) {
         if cx.broadcasts.is_empty() || !self.has_company() {
-            return;
+            return self.metronome.disarm();
         }
         if self.metronome.strikes(cx.now) {
             self.gossip(cx);

@@ -13,7 +13,6 @@ use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Versions, WireAddr};
 use crate::note::Note;
-use crate::text::Text;
 use crate::wire::message::{Accusation, Alive, Message, PushNode};
 use crate::wire::serf::encode;
 use std::net::SocketAddr;

@@ -21,7 +21,6 @@ mod tests;
 mod verify;
 
 pub(crate) use self::exchange::Purpose;
-pub(crate) use self::rules::State;
 pub(crate) use self::table::{Entry, MemberIdx, Table};
 
 use self::awareness::Awareness;
@@ -127,6 +126,8 @@ pub(crate) struct Swim {
     awareness: Awareness,
     timers: Timers<Timer>,
     metronome: Metronome,
+    /// The times at which probes are due lie whole probe intervals after this.
+    probe_grid: Instant,
     probe: Option<Probe>,
     /// A probe was due while another ran.
     probe_missed: bool,
@@ -158,6 +159,7 @@ impl Swim {
             awareness: Awareness::new(config.profile.awareness_max_multiplier),
             timers: Timers::new(),
             metronome: Metronome::new(config.profile.gossip_interval),
+            probe_grid: Instant::ORIGIN,
             probe: None,
             probe_missed: false,
             relays: Relays::new(),
@@ -172,8 +174,8 @@ impl Swim {
         let meta = std::mem::take(&mut self.first_meta);
         self.announce(&meta, None, notices, cx);
         let Profile { probe_interval, gossip_interval, push_pull_interval, .. } = self.profile;
-        let first_probe = cx.now + cx.rng.duration_below(probe_interval) + probe_interval;
-        self.timers.set(Timer::Probe, first_probe);
+        self.probe_grid = cx.now + cx.rng.duration_below(probe_interval);
+        self.timers.set(Timer::Probe, self.probe_grid + probe_interval);
         self.metronome.start(cx.now + cx.rng.duration_below(gossip_interval));
         if !push_pull_interval.is_zero() {
             let phase = cx.rng.duration_below(push_pull_interval);
@@ -192,7 +194,7 @@ impl Swim {
         match message {
             Message::Ping(ping) => self.on_ping(from, ping, cx),
             Message::IndirectPing(ping) => self.on_indirect_ping(from, ping, cx),
-            Message::Ack(ack) => self.on_ack(from, ack, notices, cx),
+            Message::Ack(ack) => self.on_ack(from, ack, cx),
             Message::Nack(nack) => self.on_nack(from, *nack, cx),
             Message::Alive(alive) => self.alive(alive, Origin::Peer, notices, cx),
             Message::Suspect(suspect) if is_passable(suspect) => self.suspect(suspect, cx),
@@ -210,8 +212,8 @@ impl Swim {
             match timer {
                 Timer::Probe => self.on_probe_due(cx),
                 Timer::ProbeTimeout => self.on_probe_timeout(cx),
-                Timer::ProbeEnd => self.on_probe_end(notices, cx),
-                Timer::PushPull => self.on_push_pull_due(notices, cx),
+                Timer::ProbeEnd => self.on_probe_end(cx),
+                Timer::PushPull => self.on_push_pull_due(cx),
                 Timer::Suspicion(idx) => self.on_suspicion_due(idx, notices, cx),
                 Timer::Relay(sequence) => self.on_relay_due(sequence, cx),
                 Timer::Stream(id) => self.on_stream_due(id, notices, cx),

@@ -140,3 +140,251 @@ fn judge_alive(
 pub(super) fn refutation(own: u32, accused: u32) -> u32 {
     own.saturating_add(1).max(accused.saturating_add(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::State::{Alive, Dead, Left, Suspect};
+    use super::Subject::{Myself, Other};
+    use super::Verdict::{Accept, Confirm, Conflict, Ignore, Refute};
+    use super::*;
+    use proptest::prelude::*;
+
+    const ME: Subject = Myself { leaving: false };
+    const ME_LEAVING: Subject = Myself { leaving: true };
+
+    fn known(state: State, incarnation: u32) -> Option<Known> {
+        Some(Known { state, incarnation })
+    }
+
+    fn alive(incarnation: u32) -> Claim {
+        Claim::Alive { incarnation, address_differs: false, attributes_differ: false, own: false }
+    }
+
+    fn moved(incarnation: u32) -> Claim {
+        Claim::Alive { incarnation, address_differs: true, attributes_differ: false, own: false }
+    }
+
+    fn changed(incarnation: u32) -> Claim {
+        Claim::Alive { incarnation, address_differs: false, attributes_differ: true, own: false }
+    }
+
+    fn own(incarnation: u32) -> Claim {
+        Claim::Alive { incarnation, address_differs: false, attributes_differ: true, own: true }
+    }
+
+    fn suspect(incarnation: u32) -> Claim {
+        Claim::Suspect { incarnation }
+    }
+
+    fn dead(incarnation: u32) -> Claim {
+        Claim::Dead { incarnation, left: false }
+    }
+
+    fn left(incarnation: u32) -> Claim {
+        Claim::Dead { incarnation, left: true }
+    }
+
+    #[test]
+    fn the_table_of_claims_about_others() {
+        let rows = [
+            // alive
+            (None, alive(1), Accept(Alive)),
+            (None, alive(0), Ignore),
+            (known(Alive, 3), alive(3), Ignore),
+            (known(Alive, 3), alive(2), Ignore),
+            (known(Alive, 3), changed(3), Ignore),
+            (known(Alive, 3), alive(4), Accept(Alive)),
+            (known(Suspect, 3), alive(3), Ignore),
+            (known(Suspect, 3), alive(4), Accept(Alive)),
+            (known(Dead, 3), alive(3), Ignore),
+            (known(Dead, 3), alive(4), Accept(Alive)),
+            (known(Left, 3), alive(3), Ignore),
+            (known(Left, 3), alive(4), Accept(Alive)),
+            // alive, at another address
+            (known(Alive, 3), moved(9), Conflict),
+            (known(Alive, 3), moved(1), Conflict),
+            (known(Suspect, 3), moved(9), Conflict),
+            (known(Dead, 3), moved(9), Conflict),
+            (known(Left, 3), moved(9), Accept(Alive)),
+            (known(Left, 3), moved(1), Accept(Alive)),
+            // suspect
+            (None, suspect(1), Ignore),
+            (known(Alive, 3), suspect(2), Ignore),
+            (known(Alive, 3), suspect(3), Accept(Suspect)),
+            (known(Alive, 3), suspect(4), Accept(Suspect)),
+            (known(Suspect, 3), suspect(2), Ignore),
+            (known(Suspect, 3), suspect(3), Confirm),
+            (known(Suspect, 3), suspect(4), Confirm),
+            (known(Dead, 3), suspect(4), Ignore),
+            (known(Left, 3), suspect(4), Ignore),
+            // dead and left
+            (None, dead(1), Ignore),
+            (None, left(1), Ignore),
+            (known(Alive, 3), dead(2), Ignore),
+            (known(Alive, 3), dead(3), Accept(Dead)),
+            (known(Alive, 3), left(3), Accept(Left)),
+            (known(Suspect, 3), dead(2), Ignore),
+            (known(Suspect, 3), dead(4), Accept(Dead)),
+            (known(Suspect, 3), left(4), Accept(Left)),
+            (known(Dead, 3), left(4), Ignore),
+            (known(Dead, 3), dead(4), Ignore),
+            (known(Left, 3), dead(4), Ignore),
+            (known(Left, 3), left(4), Ignore),
+        ];
+        for (known, claim, verdict) in rows {
+            assert_eq!(judge(known, claim, Other), verdict, "{known:?} {claim:?}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_claims_about_oneself() {
+        let rows = [
+            (None, own(1), ME, Accept(Alive)),
+            (known(Alive, 3), own(4), ME, Accept(Alive)),
+            (known(Alive, 3), own(3), ME, Accept(Alive)),
+            (known(Alive, 3), alive(2), ME, Ignore),
+            (known(Alive, 3), changed(2), ME, Ignore),
+            (known(Alive, 3), alive(3), ME, Ignore),
+            (known(Alive, 3), changed(3), ME, Refute),
+            (known(Alive, 3), alive(4), ME, Refute),
+            (known(Alive, 3), moved(4), ME, Conflict),
+            (known(Alive, 3), moved(1), ME, Conflict),
+            (known(Alive, 3), suspect(2), ME, Ignore),
+            (known(Alive, 3), suspect(3), ME, Refute),
+            (known(Alive, 3), dead(2), ME, Ignore),
+            (known(Alive, 3), dead(3), ME, Refute),
+            (known(Alive, 3), left(9), ME, Refute),
+            // While leaving: only the own farewell counts.
+            (known(Alive, 3), left(3), ME_LEAVING, Accept(Left)),
+            (known(Alive, 3), alive(9), ME_LEAVING, Ignore),
+            (known(Left, 3), alive(9), ME_LEAVING, Ignore),
+            (known(Left, 3), moved(9), ME_LEAVING, Ignore),
+            (known(Left, 3), own(9), ME_LEAVING, Ignore),
+            (known(Left, 3), suspect(9), ME_LEAVING, Ignore),
+            (known(Left, 3), dead(9), ME_LEAVING, Ignore),
+        ];
+        for (known, claim, subject, verdict) in rows {
+            assert_eq!(judge(known, claim, subject), verdict, "{known:?} {claim:?} {subject:?}");
+        }
+    }
+
+    /// gossip.md 9.6, in verdicts and refutations.
+    #[test]
+    fn the_worked_cases() {
+        // Restart while others hold it alive at 5: they ignore the new life, its push/pull makes it refute.
+        assert_eq!(judge(known(Alive, 5), alive(1), Other), Ignore);
+        assert_eq!(judge(known(Alive, 1), alive(5), ME), Refute);
+        assert_eq!(refutation(1, 5), 6);
+        assert_eq!(judge(known(Alive, 5), alive(6), Other), Accept(Alive));
+        // Restart after being declared dead at 5: shown to it as suspect.
+        assert_eq!(judge(known(Alive, 1), suspect(5), ME), Refute);
+        assert_eq!(judge(known(Dead, 5), alive(6), Other), Accept(Alive));
+        // Restart after leaving at 5: shown to it as left.
+        assert_eq!(judge(known(Alive, 1), left(5), ME), Refute);
+        assert_eq!(judge(known(Left, 5), alive(6), Other), Accept(Alive));
+        // One name, two addresses.
+        assert_eq!(judge(known(Alive, 1), moved(1), Other), Conflict);
+        // Suspect and alive race.
+        assert_eq!(judge(known(Suspect, 5), alive(5), Other), Ignore);
+        assert_eq!(judge(known(Alive, 5), suspect(5), Other), Accept(Suspect));
+        assert_eq!(refutation(5, 5), 6);
+    }
+
+    #[test]
+    fn refutations_exceed_the_accusation_and_all_earlier_ones() {
+        assert_eq!(refutation(1, 9), 10);
+        assert_eq!(refutation(7, 2), 8);
+        assert_eq!(refutation(1, u32::MAX), u32::MAX);
+    }
+
+    fn any_state() -> impl Strategy<Value = State> {
+        prop::sample::select(vec![Alive, Suspect, Dead, Left])
+    }
+
+    fn any_claim() -> impl Strategy<Value = Claim> {
+        let alive = (0u32..6, any::<bool>(), any::<bool>()).prop_map(|(incarnation, address, attributes)| {
+            Claim::Alive { incarnation, address_differs: address, attributes_differ: attributes, own: false }
+        });
+        prop_oneof![
+            alive,
+            (0u32..6).prop_map(suspect),
+            (0u32..6, any::<bool>()).prop_map(|(incarnation, left)| Claim::Dead { incarnation, left }),
+        ]
+    }
+
+    fn incarnation_of(claim: Claim) -> u32 {
+        let (Claim::Alive { incarnation, .. } | Claim::Suspect { incarnation } | Claim::Dead { incarnation, .. }) =
+            claim;
+        incarnation
+    }
+
+    /// What the table says afterwards.
+    fn after(known: Option<Known>, claim: Claim) -> Option<Known> {
+        match judge(known, claim, Other) {
+            Accept(state) => Some(Known { state, incarnation: incarnation_of(claim) }),
+            _ => known,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hearing_a_claim_twice_is_hearing_it_once(
+            state in any_state(), incarnation in 0u32..6, claim in any_claim(),
+        ) {
+            let once = after(known(state, incarnation), claim);
+            // The address that was accepted is the known one from then on.
+            let again = match claim {
+                Claim::Alive { incarnation, .. } if judge(known(state, incarnation), claim, Other) != Conflict => {
+                    alive(incarnation)
+                }
+                other => other,
+            };
+            prop_assert_eq!(after(once, again), once);
+        }
+
+        #[test]
+        fn incarnations_never_fall_and_nobody_rises_at_an_equal_one(
+            state in any_state(), incarnation in 0u32..6, claim in any_claim(),
+        ) {
+            let before = Known { state, incarnation };
+            let after = after(Some(before), claim).unwrap();
+            let reclaimed = matches!(claim, Claim::Alive { address_differs: true, .. }) && state == Left;
+            if !reclaimed {
+                prop_assert!(after.incarnation >= incarnation);
+                if after.incarnation == incarnation {
+                    prop_assert!(after.state >= state);
+                }
+                if !state.is_live() && after != before {
+                    prop_assert!(after.state == Alive && after.incarnation > incarnation);
+                }
+            }
+        }
+
+        #[test]
+        fn the_order_of_lives_and_one_accusation_does_not_matter(
+            lives in prop::collection::vec(1u32..9, 0..5), accusation in (1u32..9, 0u8..3), place in 0usize..5,
+        ) {
+            let accused = match accusation {
+                (incarnation, 0) => suspect(incarnation),
+                (incarnation, 1) => dead(incarnation),
+                (incarnation, _) => left(incarnation),
+            };
+            let mut claims: Vec<Claim> = lives.iter().copied().map(alive).collect();
+            claims.insert(place.min(claims.len()), accused);
+            let end = claims.iter().fold(known(Alive, 1), |known, claim| after(known, *claim)).unwrap();
+            let last_life = lives.iter().copied().max().unwrap_or(1);
+            prop_assert_eq!(end.incarnation, last_life.max(accusation.0));
+            prop_assert_eq!(end.state == Alive, last_life > accusation.0);
+        }
+
+        #[test]
+        fn oneself_is_never_held_for_gone_nor_loses_a_refutation(
+            own_incarnation in 1u32..6, claim in any_claim(),
+        ) {
+            match judge(known(Alive, own_incarnation), claim, ME) {
+                Refute => prop_assert!(refutation(own_incarnation, incarnation_of(claim)) > incarnation_of(claim)),
+                verdict => prop_assert!(matches!(verdict, Ignore | Conflict)),
+            }
+        }
+    }
+}

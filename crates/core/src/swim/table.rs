@@ -79,7 +79,7 @@ impl Table {
     }
 
     /// All, in the order of visits.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (MemberIdx, &Entry)> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (MemberIdx, &Entry)> {
         self.order.iter().map(|idx| (*idx, self.get(*idx)))
     }
 

@@ -17,6 +17,9 @@ pub(super) fn admit(alive: &Alive<'_>, ours: Versions) -> Result<(WireAddr, Vers
     if alive.node.is_empty() {
         return Err("it has no name");
     }
+    if alive.node.len() > limits::NAME {
+        return Err("its name is too long");
+    }
     if alive.meta.len() > limits::META {
         return Err("its metadata is too long");
     }
@@ -114,6 +117,7 @@ mod tests {
         }
         assert!(admit(&Alive { meta: &[0; 513], ..alive(v4, &GOOD) }, ours).is_err());
         assert!(admit(&Alive { node: b"", ..alive(v4, &GOOD) }, ours).is_err());
+        assert!(admit(&Alive { node: &[b'n'; 513], ..alive(v4, &GOOD) }, ours).is_err());
     }
 
     fn table() -> Table {

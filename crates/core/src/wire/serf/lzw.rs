@@ -19,13 +19,13 @@ const STEP: usize = 4096;
 /// Both directions, with the tables that they reuse.
 pub(super) struct Lzw {
     /// A known sequence (20 bits: code of all but its last byte, last byte) above its code (12 bits); 0 is free.
-    table: Box<[u32; PLACES]>,
+    table: Vec<u32>,
     decoder: Decoder,
 }
 
 impl Lzw {
     pub(super) fn new() -> Lzw {
-        Lzw { table: Box::new([0; PLACES]), decoder: Decoder::new(BitOrder::Lsb, 8) }
+        Lzw { table: vec![0; PLACES], decoder: Decoder::new(BitOrder::Lsb, 8) }
     }
 
     /// Appends the compressed form of `plain`.
@@ -58,7 +58,12 @@ impl Lzw {
     }
 
     /// Appends what `packed` stands for, unless that is more than `limit` bytes.
-    pub(super) fn decompress(&mut self, packed: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), LzwError> {
+    pub(super) fn decompress(
+        &mut self,
+        packed: &[u8],
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), LzwError> {
         let start = out.len();
         let result = self.decompress_into(packed, start.saturating_add(limit), out);
         if result.is_err() {
@@ -206,8 +211,8 @@ mod tests {
 
     #[test]
     fn the_limit_is_exact() {
-        let bytes = packed(&[0; 100_000]);
-        assert_eq!(unpacked(&bytes, 100_000).unwrap(), [0; 100_000]);
+        let bytes = packed(&vec![0; 100_000]);
+        assert_eq!(unpacked(&bytes, 100_000).unwrap(), vec![0; 100_000]);
         assert_eq!(unpacked(&bytes, 99_999), Err(LzwError::TooLong));
         assert_eq!(unpacked(&bytes, 0), Err(LzwError::TooLong));
         assert_eq!(unpacked(&packed(b""), 0).unwrap(), b"");

@@ -223,8 +223,25 @@ fn put<'a>(number: u8, record: &impl Record<'a>, out: &mut Vec<u8>) {
 }
 
 fn within(value: i64, limit: usize, field: &'static str) -> Result<usize, DecodeError> {
-    usize::try_from(value)
-        .ok()
-        .filter(|value| *value <= limit)
-        .ok_or(DecodeError::new(field, Fault::Range))
+    usize::try_from(value).ok().filter(|value| *value <= limit).ok_or(DecodeError::new(field, Fault::Range))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vectors msg-pushpull-header-0.9.4 and -master: the same numbers in unsigned and in signed formats.
+    #[test]
+    fn both_generations_of_headers_are_read_and_the_old_one_is_written() {
+        let old = b"\x83\xa4Join\xc2\xa5Nodes\xcd\x9c\x40\xacUserStateLen\xce\xb2\xd0\x5e\x00";
+        let new =
+            b"\x83\xa4Join\xc2\xa5Nodes\xd2\x00\x00\x9c\x40\xacUserStateLen\xd3\x00\x00\x00\x00\xb2\xd0\x5e\x00";
+        for bytes in [&old[..], new] {
+            let header: PushPullHeader = Reader::new(bytes).record("push/pull header").unwrap();
+            assert_eq!((header.join, header.nodes, header.user_state_len), (false, 40_000, 3_000_000_000));
+            let mut out = Vec::new();
+            Writer::new(&mut out).record(&header);
+            assert_eq!(out, old);
+        }
+    }
 }

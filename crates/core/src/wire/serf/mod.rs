@@ -3,7 +3,7 @@
 //! This decides which bytes stand for which meaning, in both directions, and nothing else. Emitted bytes are
 //! those of the old generation, which both generations read; accepted are those of both. The quirks:
 //!
-//! - The raw family of old MessagePack: no `str8`, no `bin`, keys in byte order (2.1, [`msgpack`]).
+//! - The raw family of old `MessagePack`: no `str8`, no `bin`, keys in byte order (2.1, [`msgpack`]).
 //! - Integers that were declared signed leave in unsigned formats; both families are read (2.1).
 //! - An empty string leaves as `a0`, an empty byte string as nil (2.1, [`messages`], [`serf_messages`]).
 //! - Map-coded structs only; array-coded ones, which nobody emits, are refused (2.2).
@@ -25,8 +25,8 @@ mod serf_messages;
 mod stream;
 
 pub use messages::{
-    decode, decode_stream, encode, encode_push_pull, encode_stream_ack, encode_stream_err, encode_stream_ping,
-    encode_stream_user,
+    decode, decode_stream, encode, encode_push_pull, encode_stream_ack, encode_stream_err,
+    encode_stream_ping, encode_stream_user,
 };
 pub use msgpack::{DecodeError, Fault};
 pub use packet::{Batch, Codec, Parts, Settings};
@@ -37,3 +37,6 @@ pub use payloads::{
 pub use refusal::{Refusal, StreamRefusal};
 pub use serf_messages::{decode_serf, encode_serf};
 pub use stream::{Side, StreamReader};
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! MessagePack as the gossip protocol uses it (gossip.md 2): one bounded, borrowing [`Reader`], one [`Writer`],
+//! `MessagePack` as the gossip protocol uses it (gossip.md 2): one bounded, borrowing [`Reader`], one [`Writer`],
 //! and the [`records`] table that ties a map's keys to the fields of a message.
 //!
 //! The writer emits the old raw family and the unsigned integer formats only; the reader accepts every format
@@ -353,7 +353,7 @@ impl<'o> Writer<'o> {
     }
 
     /// A byte string of which absence and emptiness are told apart.
-    #[expect(clippy::ref_option, reason = "every kind has the same shape, so that one macro serves all")]
+    #[expect(clippy::ref_option_ref, reason = "every kind has the same shape, so that one macro serves all")]
     pub(super) fn payload(&mut self, value: &Option<&[u8]>) {
         match value {
             Some(value) => self.text(value),
@@ -463,7 +463,8 @@ fn head(bytes: &[u8]) -> Result<(Head, usize), Fault> {
         let value = (value << unused) as i64 >> unused;
         Ok((u64::try_from(value).map_or(Head::Negative(value), Head::Unsigned), length))
     };
-    let sized = |width: usize, head: fn(u64) -> Head| unsigned(width).map(|(value, length)| (head(value), length));
+    let sized =
+        |width: usize, head: fn(u64) -> Head| unsigned(width).map(|(value, length)| (head(value), length));
     let raw = |length: u64| Head::Raw(length as usize);
     let ext = |length: u64| Head::Ext(length as usize + 1);
     Ok(match tag {

@@ -155,9 +155,9 @@ impl Codec {
                 self.packed.clear();
                 decompress(&mut self.lzw, &parts.bytes[range.start + 1..range.end], room, &mut self.packed)
                     .map_err(|error| match error {
-                        LzwError::TooLong => Refusal::TooLong,
-                        LzwError::Broken => Refusal::Compression,
-                    })?;
+                    LzwError::TooLong => Refusal::TooLong,
+                    LzwError::Broken => Refusal::Compression,
+                })?;
                 let from = parts.bytes.len();
                 parts.bytes.extend_from_slice(&self.packed);
                 self.unfold(from..parts.bytes.len(), layers + 1, parts)
@@ -170,7 +170,12 @@ impl Codec {
         }
     }
 
-    fn unfold_compound(&mut self, range: Range<usize>, layers: usize, parts: &mut Parts) -> Result<(), Refusal> {
+    fn unfold_compound(
+        &mut self,
+        range: Range<usize>,
+        layers: usize,
+        parts: &mut Parts,
+    ) -> Result<(), Refusal> {
         let lengths = range.start + 2;
         let count = usize::from(*parts.bytes[range.clone()].get(1).ok_or(Refusal::Compound)?);
         let mut at = lengths + 2 * count;
@@ -301,7 +306,7 @@ impl Batch {
     fn finish(&mut self) {
         let length = self.bytes.len() - self.ends.last().copied().unwrap_or(0);
         assert!(!self.is_full(), "a batch has at most 127 messages");
-        assert!(0 < length && length <= usize::from(u16::MAX), "a message fits a part of a compound");
+        assert!(length > 0 && u16::try_from(length).is_ok(), "a message fits a part of a compound");
         self.ends.push(self.bytes.len());
     }
 
@@ -373,7 +378,12 @@ pub(super) fn put_compressed(data: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends what the compression wrapper behind its type byte holds.
-pub(super) fn decompress(lzw: &mut Lzw, wrapper: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), LzwError> {
+pub(super) fn decompress(
+    lzw: &mut Lzw,
+    wrapper: &[u8],
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), LzwError> {
     let wrapper: Compressed<'_> = Reader::new(wrapper).record("compress").map_err(|_| LzwError::Broken)?;
     if wrapper.algorithm != LZW {
         return Err(LzwError::Broken);

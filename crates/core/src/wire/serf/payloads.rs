@@ -166,6 +166,9 @@ pub fn encode_coordinate(coordinate: &Coordinate, out: &mut Vec<u8>) {
     put(COORDINATE, &Position { vec: Some(vec), error, adjustment, height }, out);
 }
 
+/// Name and value.
+type Tag<'a> = (&'a [u8], &'a [u8]);
+
 #[derive(Default)]
 struct TagFilter<'a> {
     tag: &'a [u8],
@@ -188,7 +191,7 @@ struct Position {
 }
 
 impl<'a> Reader<'a> {
-    fn tags(&mut self, field: &'static str) -> Result<Vec<(&'a [u8], &'a [u8])>, DecodeError> {
+    fn tags(&mut self, field: &'static str) -> Result<Vec<Tag<'a>>, DecodeError> {
         self.pairs(field, |reader| reader.text(field))
     }
 
@@ -211,7 +214,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Writer<'_> {
-    fn tags(&mut self, tags: &[(&[u8], &[u8])]) {
+    fn tags(&mut self, tags: &[Tag<'_>]) {
         self.map(tags.len());
         for (name, value) in tags {
             self.text(name);

@@ -162,7 +162,9 @@ impl fmt::Display for StreamRefusal {
                 write!(f, "Remote node state is larger than limit ({} bytes)", limits::STREAM_MESSAGE)
             }
             StreamRefusal::Compression => f.write_str("Compressed data is broken"),
-            StreamRefusal::TooLong => write!(f, "Message unfolds to more than {} bytes", limits::STREAM_EXPANDED),
+            StreamRefusal::TooLong => {
+                write!(f, "Message unfolds to more than {} bytes", limits::STREAM_EXPANDED)
+            }
             StreamRefusal::Empty => f.write_str("Message is empty"),
             StreamRefusal::UnknownType(number) => write!(f, "Unknown message type {number}"),
             StreamRefusal::Message(error) => write!(f, "Malformed message: {error}"),

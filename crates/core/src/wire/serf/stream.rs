@@ -7,10 +7,10 @@
 //! Invariant: the reader never holds more than [`limits::STREAM_EXPANDED`] bytes of the stream, nor as many again
 //! of what they unfold to.
 
+use super::lzw::LzwError;
 use super::messages::{decode_stream, kind, push_pull_header, user_header};
 use super::msgpack::{DecodeError, Fault, Reader, Span};
 use super::packet::{Codec, decompress, put_compressed, put_label, strip_label};
-use super::lzw::LzwError;
 use super::refusal::StreamRefusal;
 use crate::crypto::Version;
 use crate::limits;
@@ -97,45 +97,49 @@ impl StreamReader {
 
     /// The message, once [`poll`](Self::poll) returned true.
     pub fn message(&self) -> Result<StreamMessage<'_>, DecodeError> {
-        decode_stream(self.unfolded.as_deref().unwrap_or(&self.bytes[self.start..]))
+        decode_stream(match &self.unfolded {
+            Some(plain) => plain,
+            None => &self.bytes[self.start..],
+        })
     }
 
     /// Does what can be done with the bytes at hand; what cannot be done yet raises `needed`.
     fn step(&mut self, codec: &mut Codec) -> Result<Stage, StreamRefusal> {
-        Ok(match self.stage {
-            Stage::Label => {
-                if self.bytes[0] == kind::LABEL {
-                    let length = self.bytes.get(1).copied().map_or(0, usize::from);
-                    if self.bytes.len() < 2 + length {
-                        return self.wait(2 + length, self.stage);
-                    }
-                }
-                let own = &codec.settings.label;
-                self.start = strip_label(&self.bytes, own).map_err(|_| StreamRefusal::Label)?;
-                return self.wait(self.start + 1, Stage::Type);
-            }
-            Stage::Type => return self.step_type(codec),
+        match self.stage {
+            Stage::Label => self.step_label(codec),
+            Stage::Type => self.step_type(codec),
             Stage::Encrypted(end) => {
-                self.unfolded = Some(self.decrypt(codec, end)?);
-                self.unfold(codec)?
+                let plain = self.decrypt(codec, end)?;
+                self.unfold(codec, plain)
             }
-            Stage::Compressed(mut span) => match self.advance(&mut span)? {
-                Some(needed) => return self.wait(needed, Stage::Compressed(span)),
-                None => {
-                    self.unfolded = Some(self.bytes[self.start..span.at()].to_vec());
-                    self.unfold(codec)?
+            Stage::Compressed(mut span) => {
+                if let Some(needed) = self.advance(&mut span)? {
+                    return self.wait(needed, Stage::Compressed(span));
                 }
-            },
+                let wrapper = self.bytes[self.start..span.at()].to_vec();
+                self.unfold(codec, wrapper)
+            }
             Stage::Header(number, mut span) => match self.advance(&mut span)? {
-                Some(needed) => return self.wait(needed, Stage::Header(number, span)),
-                None => return self.step_header(number, span.at()),
+                Some(needed) => self.wait(needed, Stage::Header(number, span)),
+                None => self.step_header(number, span.at()),
             },
             Stage::Nodes(mut span, user_state) => match self.advance(&mut span)? {
-                Some(needed) => return self.wait(needed, Stage::Nodes(span, user_state)),
-                None => return self.wait(span.at() + user_state, Stage::Tail),
+                Some(needed) => self.wait(needed, Stage::Nodes(span, user_state)),
+                None => self.wait(span.at() + user_state, Stage::Tail),
             },
-            Stage::Tail | Stage::Whole => Stage::Whole,
-        })
+            Stage::Tail | Stage::Whole => Ok(Stage::Whole),
+        }
+    }
+
+    fn step_label(&mut self, codec: &Codec) -> Result<Stage, StreamRefusal> {
+        if self.bytes[0] == kind::LABEL {
+            let length = self.bytes.get(1).copied().map_or(0, usize::from);
+            if self.bytes.len() < 2 + length {
+                return self.wait(2 + length, Stage::Label);
+            }
+        }
+        self.start = strip_label(&self.bytes, &codec.settings.label).map_err(|_| StreamRefusal::Label)?;
+        self.wait(self.start + 1, Stage::Type)
     }
 
     fn step_type(&mut self, codec: &Codec) -> Result<Stage, StreamRefusal> {
@@ -177,17 +181,16 @@ impl StreamReader {
         }
     }
 
-    /// Takes the remaining layer off what was encrypted or compressed, if there is one.
-    fn unfold(&mut self, codec: &mut Codec) -> Result<Stage, StreamRefusal> {
-        let mut plain = self.unfolded.take().unwrap_or_default();
+    /// Takes the compression off what was encrypted or compressed, if it is there; the wrapped bytes are let go.
+    fn unfold(&mut self, codec: &mut Codec, mut plain: Vec<u8>) -> Result<Stage, StreamRefusal> {
+        self.bytes = Vec::new();
         if let [kind::COMPRESS, wrapper @ ..] = &plain[..] {
             let mut out = Vec::new();
-            decompress(&mut codec.lzw, wrapper, limits::STREAM_EXPANDED, &mut out).map_err(
-                |error| match error {
-                    LzwError::TooLong => StreamRefusal::TooLong,
-                    LzwError::Broken => StreamRefusal::Compression,
-                },
-            )?;
+            let result = decompress(&mut codec.lzw, wrapper, limits::STREAM_EXPANDED, &mut out);
+            result.map_err(|error| match error {
+                LzwError::TooLong => StreamRefusal::TooLong,
+                LzwError::Broken => StreamRefusal::Compression,
+            })?;
             plain = out;
         }
         let number = *plain.first().ok_or(StreamRefusal::Empty)?;

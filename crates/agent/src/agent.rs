@@ -1,0 +1,311 @@
+//! A node with everything that an operator sees of it: takes what happened, says what must be done.
+//!
+//! This file only dispatches: inputs to the parts and to the node, the node's actions to the parts, and
+//! the errands that parts leave for each other, until nothing is left to do.
+
+use crate::config::Config;
+use crate::cx::{Counters, Cx, Errand, Waiter};
+use crate::discovery::Discovery;
+use crate::escape;
+use crate::invoke::{self, Invoker};
+use crate::io::{Clock, Conn, ConnEvent, Input, Outbox, Socket};
+use crate::join::{Joins, Purpose};
+use crate::lifecycle::Lifecycle;
+use crate::log::Log;
+use crate::rpc::Rpc;
+use std::collections::{BTreeMap, VecDeque};
+use villein_core::Node;
+use villein_core::command::{CommandId, Reply};
+use villein_core::io as node_io;
+use villein_core::io::{StreamEvent, StreamId, StreamOp};
+use villein_core::mdns;
+use villein_core::member::Event;
+use villein_core::note::{Component, Level, Note};
+use villein_core::rng::Rng;
+use villein_core::time::Instant;
+
+/// One agent as a deterministic state machine.
+///
+/// The contract is that of [`Node`]: one input at a time, [`Input::Started`] first; the actions in the
+/// [`Outbox`] are performed in their order before the next input; [`Input::Tick`] comes at or after
+/// [`deadline`](Agent::deadline). Equal arguments and equal inputs make equal actions.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    clock: Clock,
+    node: Node,
+    node_out: node_io::Outbox,
+    /// Who waits for which command of the node.
+    waiters: BTreeMap<CommandId, Waiter>,
+    next_command: u64,
+    errands: VecDeque<Errand>,
+    counters: Counters,
+    log: Log,
+    lifecycle: Lifecycle,
+    joins: Joins,
+    invoker: Invoker,
+    rpc: Rpc,
+    discovery: Option<Discovery>,
+}
+
+/// Calls a method of a part with the surroundings that are made of all other fields.
+macro_rules! with_cx {
+    ($agent:ident, $out:expr, |$cx:ident| $body:expr) => {{
+        let $cx = &mut Cx {
+            clock: $agent.clock,
+            config: &$agent.config,
+            node: &$agent.node,
+            counters: &mut $agent.counters,
+            log: &mut $agent.log,
+            errands: &mut $agent.errands,
+            out: $out,
+        };
+        $body
+    }};
+}
+
+impl Agent {
+    /// An agent that has not started. The seed is split between the node and multicast discovery.
+    pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Agent {
+        let mut seeds = Rng::new(seed);
+        let (node_seed, mdns_seed) = (draw_seed(&mut seeds), draw_seed(&mut seeds));
+        let discovery =
+            config.discover.as_ref().map(|discover| Discovery::new(discover, &config.node, mdns_seed, now));
+        Agent {
+            clock: Clock { now, unix_seconds: 0, offset_seconds: 0 },
+            node: Node::new(config.node.clone(), node_seed, now),
+            node_out: node_io::Outbox::new(),
+            waiters: BTreeMap::new(),
+            next_command: 0,
+            errands: VecDeque::new(),
+            counters: Counters::default(),
+            log: Log::new(config.log_level),
+            lifecycle: Lifecycle::new(),
+            joins: Joins::default(),
+            invoker: Invoker::new(&config.handlers),
+            rpc: Rpc::default(),
+            discovery,
+            config,
+        }
+    }
+
+    /// Takes one thing that happened; appends what must be done, in order. After an exit was asked for
+    /// nothing more is done.
+    pub fn handle(&mut self, clock: Clock, input: Input<'_>, out: &mut Outbox) {
+        self.clock = Clock { now: self.clock.now.max(clock.now), ..clock };
+        if self.lifecycle.is_done() {
+            return;
+        }
+        match input {
+            Input::Started => self.start(out),
+            Input::Tick => self.tell_node(node_io::Input::Tick, out),
+            Input::Datagram { socket: Socket::Gossip, from, bytes } => {
+                self.tell_node(node_io::Input::Datagram { from, bytes }, out);
+            }
+            Input::Datagram { socket: Socket::Mdns(via), from, bytes } => {
+                self.tell_discovery(mdns::Input::Packet { via, from, bytes }, out);
+            }
+            Input::SendFailed { socket: Socket::Gossip, to, why } => {
+                let text = format!("failed to send to {to}: {}", escape::line(why.as_bytes()));
+                with_cx!(self, out, |cx| cx.log(Level::Debug, "memberlist", &text));
+            }
+            Input::SendFailed { socket: Socket::Mdns(via), to, why } => {
+                self.tell_discovery(mdns::Input::Failed { via, to, reason: why }, out);
+            }
+            Input::Conn { conn: Conn::Rpc(conn), event } => {
+                with_cx!(self, out, |cx| self.rpc.on_conn(conn, event, cx));
+            }
+            Input::Conn { conn: Conn::Gossip(id), event } => self.on_gossip_stream(id, event, out),
+            Input::Resolved { id, result } => {
+                with_cx!(self, out, |cx| self.joins.on_resolved(id, result, cx));
+            }
+            Input::ChildExited { id, status, output, output_total } => {
+                with_cx!(self, out, |cx| self.invoker.on_child((id, &status), output, output_total, cx));
+            }
+            Input::Signal(signal) => with_cx!(self, out, |cx| self.lifecycle.on_signal(signal, cx)),
+        }
+        self.on_time(out);
+        self.run_errands(out);
+        with_cx!(self, out, |cx| self.rpc.pump_monitors(cx));
+    }
+
+    /// When [`Input::Tick`] is wanted next.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.lifecycle.is_done() {
+            return None;
+        }
+        let own = [
+            self.lifecycle.deadline(),
+            self.joins.deadline(),
+            self.invoker.deadline(),
+            self.rpc.deadline(),
+            self.discovery.as_ref().map(Discovery::deadline),
+        ];
+        own.into_iter().chain([self.node.deadline()]).flatten().min()
+    }
+
+    /// The node inside.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    fn start(&mut self, out: &mut Outbox) {
+        with_cx!(self, out, |cx| Lifecycle::start(cx));
+        self.tell_node(node_io::Input::Tick, out);
+        with_cx!(self, out, |cx| self.lifecycle.begin_start_join(cx));
+    }
+
+    /// Lets everything happen that is due in the agent's own parts.
+    fn on_time(&mut self, out: &mut Outbox) {
+        let now = self.clock.now;
+        if self.discovery.as_ref().is_some_and(|discovery| discovery.deadline() <= now) {
+            self.tell_discovery(mdns::Input::Tick, out);
+        }
+        with_cx!(self, out, |cx| {
+            self.lifecycle.on_tick(cx);
+            self.joins.on_tick(cx);
+            self.invoker.on_tick(cx);
+            self.rpc.on_tick(cx);
+        });
+    }
+
+    fn tell_discovery(&mut self, input: mdns::Input<'_>, out: &mut Outbox) {
+        if let Some(discovery) = &mut self.discovery {
+            with_cx!(self, out, |cx| discovery.handle(input, cx));
+        }
+    }
+
+    fn on_gossip_stream(&mut self, id: StreamId, event: ConnEvent<'_>, out: &mut Outbox) {
+        let event = match event {
+            ConnEvent::Accepted { from } => StreamEvent::Accepted { from },
+            ConnEvent::Connected => StreamEvent::Connected,
+            ConnEvent::Data(bytes) => StreamEvent::Data(bytes),
+            ConnEvent::End => StreamEvent::End,
+            ConnEvent::Failed(why) => StreamEvent::Failed(why),
+            ConnEvent::Drained => return,
+        };
+        self.tell_node(node_io::Input::Stream { id, event }, out);
+    }
+
+    /// Gives the node an input and carries out what it wants.
+    fn tell_node(&mut self, input: node_io::Input<'_>, out: &mut Outbox) {
+        let mut node_out = std::mem::take(&mut self.node_out);
+        self.node.handle(self.clock.now, input, &mut node_out);
+        for action in node_out.actions() {
+            match action {
+                node_io::Action::Send { to, bytes } => out.send(Socket::Gossip, to, bytes),
+                node_io::Action::Stream { id, op } => {
+                    let conn = Conn::Gossip(id);
+                    match op {
+                        StreamOp::Connect { to } => out.connect(conn, to),
+                        StreamOp::Write(bytes) => out.write(conn, bytes),
+                        StreamOp::Close => out.close(conn),
+                        StreamOp::Abort => out.abort(conn),
+                    }
+                }
+                node_io::Action::Reply { id, reply } => self.on_reply(id, reply, out),
+                node_io::Action::Event(event) => self.on_event(event, out),
+                node_io::Action::Note(note) => self.on_note(note, out),
+            }
+        }
+        node_out.clear();
+        self.node_out = node_out;
+    }
+
+    fn on_note(&mut self, note: &Note, out: &mut Outbox) {
+        *self.counters.notes.entry(note.name()).or_default() += 1;
+        let component = match note.component() {
+            Component::Memberlist => "memberlist",
+            Component::Serf => "serf",
+        };
+        let text = escape::line(note.to_string().as_bytes());
+        with_cx!(self, out, |cx| cx.log(note.level(), component, &text));
+    }
+
+    fn on_event(&mut self, event: &Event, out: &mut Outbox) {
+        let received = match event {
+            Event::Members { kind, .. } => Some(kind.name().to_owned()),
+            Event::User { name, .. } => Some(format!("user-event: {}", escape::line(name))),
+            Event::Query { name, .. } => Some(format!("query: {}", escape::line(name))),
+            Event::NameLost { matching, responses } => {
+                let votes = (*matching, *responses);
+                with_cx!(self, out, |cx| self.lifecycle.on_name_lost(votes, cx));
+                return;
+            }
+            Event::QueryAck { .. } | Event::QueryResponse { .. } | Event::QueryDone { .. } => None,
+        };
+        with_cx!(self, out, |cx| {
+            if let Some(received) = received {
+                cx.log(Level::Info, "agent", &format!("Received event: {received}"));
+                self.invoker.on_event(event, cx);
+            }
+            self.rpc.on_event(event, cx);
+        });
+    }
+
+    fn on_reply(&mut self, id: CommandId, reply: &Reply, out: &mut Outbox) {
+        let Some(waiter) = self.waiters.remove(&id) else { return };
+        with_cx!(self, out, |cx| match waiter {
+            Waiter::Join(number) => self.joins.on_reply(number, reply, cx),
+            Waiter::Leave => self.lifecycle.on_left(reply, cx),
+            Waiter::Rpc(ticket, awaited) => self.rpc.on_reply((ticket, awaited), reply, cx),
+            Waiter::Script(query) => {
+                if let Reply::Failed(why) = reply {
+                    invoke::log_unanswered(&query, why, cx);
+                }
+            }
+        });
+    }
+
+    /// Carries out what the parts left for each other. An exit is the last errand.
+    fn run_errands(&mut self, out: &mut Outbox) {
+        while let Some(errand) = self.errands.pop_front() {
+            match errand {
+                Errand::Command(waiter, command) => {
+                    let id = CommandId(self.next_command);
+                    self.next_command += 1;
+                    self.waiters.insert(id, waiter);
+                    self.tell_node(node_io::Input::Command { id, command }, out);
+                }
+                Errand::Join { purpose, texts, replay } => {
+                    with_cx!(self, out, |cx| self.joins.begin(purpose, &texts, replay, cx));
+                }
+                Errand::JoinEnded(purpose, result) => self.on_join_ended(purpose, result, out),
+                Errand::Running => with_cx!(self, out, |cx| self.joins.begin_retry(cx)),
+                Errand::Leave(client) => {
+                    self.joins.stop_retry();
+                    with_cx!(self, out, |cx| self.lifecycle.leave(client, cx));
+                }
+                Errand::LeaveEnded(ticket, result) => {
+                    with_cx!(self, out, |cx| self.rpc.on_left(ticket, result, cx));
+                }
+                Errand::Exit(status) => {
+                    with_cx!(self, out, |cx| self.rpc.close_all(cx));
+                    out.exit(status);
+                    self.errands.clear();
+                }
+            }
+        }
+    }
+
+    fn on_join_ended(&mut self, purpose: Purpose, result: Result<usize, String>, out: &mut Outbox) {
+        with_cx!(self, out, |cx| match purpose {
+            Purpose::Start => self.lifecycle.on_start_join(result, cx),
+            Purpose::Retry => {
+                if self.joins.on_retried(result, cx) {
+                    self.lifecycle.fail(cx);
+                }
+            }
+            Purpose::Rpc(ticket) => self.rpc.on_joined(ticket, result, cx),
+            Purpose::Discovery => Discovery::on_joined(result, cx),
+        });
+    }
+}
+
+fn draw_seed(rng: &mut Rng) -> [u8; 32] {
+    let mut seed = [0; 32];
+    for chunk in seed.chunks_exact_mut(8) {
+        chunk.copy_from_slice(&rng.u64().to_le_bytes());
+    }
+    seed
+}

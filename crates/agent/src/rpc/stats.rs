@@ -1,0 +1,114 @@
+//! The answer to `stats`: numbers about the agent, all as text (rpc.md 6.19).
+
+use super::records::text;
+use crate::cx::Cx;
+use villein_rpc::Text;
+use villein_rpc::response::{Stats, TextMap};
+
+/// Notes of the node about what it refused from the network, by what was refused.
+const REFUSALS: [(&str, &[&str]); 3] = [
+    ("packets", &["PacketRefused"]),
+    ("messages", &[
+        "MessageMalformed",
+        "SerfMalformed",
+        "PingMisdirected",
+        "AliveRefused",
+        "ClockJump",
+        "EventTooOld",
+        "QueryTooOld",
+        "SlotFull",
+        "FilterMalformed",
+        "FilterInvalid",
+        "RelayRefused",
+        "CoordinateRefused",
+        "IntentsFull",
+        "MembersFull",
+        "TableFull",
+    ]),
+    ("streams", &["StreamRefused", "StreamLimit"]),
+];
+
+/// All sections.
+pub(super) fn of_agent(cx: &Cx<'_>) -> Stats {
+    let local = cx.node.local_member();
+    let cpus = cx.config.cpu_count.to_string();
+    let agent = section([("name", text(&local.name))]);
+    let runtime = section([
+        ("os", std::env::consts::OS.into()),
+        ("arch", go_arch().into()),
+        ("version", concat!("villein ", env!("CARGO_PKG_VERSION")).into()),
+        ("max_procs", cpus.as_str().into()),
+        ("goroutines", "1".into()),
+        ("cpu_count", cpus.as_str().into()),
+    ]);
+    let tags = local.tags.iter().map(|(name, value)| (text(name), text(value))).collect();
+    Stats::from([
+        ("agent".into(), agent),
+        ("dropped".into(), dropped(cx)),
+        ("event_handlers".into(), event_handlers(cx)),
+        ("runtime".into(), runtime),
+        ("serf".into(), serf(cx)),
+        ("tags".into(), tags),
+    ])
+}
+
+fn serf(cx: &Cx<'_>) -> TextMap {
+    let stats = cx.node.stats();
+    let number = |number: u64| Text::from(number.to_string());
+    section([
+        ("members", number(stats.members as u64)),
+        ("failed", number(stats.failed as u64)),
+        ("left", number(stats.left as u64)),
+        ("health_score", number(stats.health_score.into())),
+        ("member_time", number(stats.member_time)),
+        ("event_time", number(stats.event_time)),
+        ("query_time", number(stats.query_time)),
+        ("intent_queue", number(stats.intent_queue as u64)),
+        ("event_queue", number(stats.event_queue as u64)),
+        ("query_queue", number(stats.query_queue as u64)),
+        ("encrypted", stats.encrypted.to_string().into()),
+        ("coordinate_resets", number(stats.coordinate_resets)),
+    ])
+}
+
+/// The four sums are always there; what makes them up only when there is any.
+fn dropped(cx: &Cx<'_>) -> TextMap {
+    let count = |note: &str| cx.counters.notes.get(note).copied().unwrap_or(0);
+    let mut section = section([("rpc", cx.counters.rpc.to_string().into())]);
+    for (sum, notes) in REFUSALS {
+        let total: u64 = notes.iter().map(|note| count(note)).sum();
+        section.insert(sum.into(), total.to_string().into());
+        for note in notes.iter().filter(|note| count(note) > 0) {
+            section.insert((*note).into(), count(note).to_string().into());
+        }
+    }
+    section
+}
+
+/// Filter to command. Commands that share a filter are listed in their order.
+fn event_handlers(cx: &Cx<'_>) -> TextMap {
+    let mut section = TextMap::new();
+    for handler in &cx.config.handlers {
+        for word in handler.filter.words() {
+            let commands = section.entry(Text::from(word)).or_insert_with(Text::default);
+            *commands = match commands.is_empty() {
+                true => handler.command.as_slice().into(),
+                false => [commands.as_bytes(), &handler.command].join(&b", "[..]).into(),
+            };
+        }
+    }
+    section
+}
+
+fn section<const N: usize>(entries: [(&str, Text); N]) -> TextMap {
+    entries.into_iter().map(|(key, value)| (key.into(), value)).collect()
+}
+
+/// The processor's name as other agents of the cluster spell it.
+fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,199 @@
+//! What a handler's process gets: its environment and its standard input (agent.md 12.3, 12.4).
+//!
+//! Bytes pass through unchanged, whatever they are; only tabs and newlines in the columns of member
+//! lines are escaped. Tags stand in the order of their names, so equal events make equal processes.
+
+use crate::io::Spawn;
+use std::collections::BTreeMap;
+use villein_core::member::{Event, Member, QueryKey, Tags};
+use villein_core::text::Text;
+use villein_core::time::Instant;
+
+/// Variables that depend on the kind of event: those that an event does not set are removed, so that none
+/// is inherited from an agent that a handler started.
+const EVENT_VARIABLES: [&[u8]; 4] =
+    [b"SERF_USER_EVENT", b"SERF_USER_LTIME", b"SERF_QUERY_NAME", b"SERF_QUERY_LTIME"];
+
+/// A query that the handler may answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) key: QueryKey,
+    pub(crate) name: Text,
+    pub(crate) deadline: Instant,
+}
+
+/// An event as a handler sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    /// `member-join`, `user`, `query` and so on.
+    pub(crate) kind: &'static str,
+    pub(crate) query: Option<Asked>,
+    variables: Vec<(Vec<u8>, Vec<u8>)>,
+    stdin: Vec<u8>,
+}
+
+impl Job {
+    /// `None` for events that are not for handlers.
+    pub(crate) fn new(event: &Event) -> Option<Job> {
+        let variable = |name: &[u8], value: &[u8]| (name.to_vec(), value.to_vec());
+        Some(match event {
+            Event::Members { kind, members } => {
+                let mut stdin = Vec::new();
+                for member in members {
+                    put_member(member, &mut stdin);
+                }
+                Job { kind: kind.name(), query: None, variables: Vec::new(), stdin }
+            }
+            Event::User { ltime, name, payload, .. } => Job {
+                kind: "user",
+                query: None,
+                variables: vec![
+                    variable(b"SERF_USER_EVENT", name),
+                    variable(b"SERF_USER_LTIME", ltime.to_string().as_bytes()),
+                ],
+                stdin: payload_lines(payload.as_deref()),
+            },
+            Event::Query { key, name, payload, deadline } => Job {
+                kind: "query",
+                query: Some(Asked { key: *key, name: name.clone(), deadline: *deadline }),
+                variables: vec![
+                    variable(b"SERF_QUERY_NAME", name),
+                    variable(b"SERF_QUERY_LTIME", key.ltime.to_string().as_bytes()),
+                ],
+                stdin: payload_lines(payload.as_deref()),
+            },
+            _ => return None,
+        })
+    }
+
+    /// The process for `command` on a node that is `local` at this moment. `None` if a variable would hold a
+    /// NUL byte, which no environment can.
+    pub(crate) fn spawn(&self, command: &[u8], local: &Member) -> Option<Spawn> {
+        let mut env: Vec<(Vec<u8>, Vec<u8>)> = vec![
+            (b"SERF_EVENT".to_vec(), self.kind.into()),
+            (b"SERF_SELF_NAME".to_vec(), local.name.to_vec()),
+            (b"SERF_SELF_ROLE".to_vec(), role(&local.tags).to_vec()),
+        ];
+        env.extend(tag_variables(&local.tags));
+        env.extend(self.variables.iter().cloned());
+        if env.iter().any(|(name, value)| name.contains(&0) || value.contains(&0)) {
+            return None;
+        }
+        let is_set = |name: &[u8]| self.variables.iter().any(|(set, _)| set == name);
+        let unset = EVENT_VARIABLES.iter().filter(|name| !is_set(name)).map(|name| name.to_vec()).collect();
+        Some(Spawn { command: command.to_vec(), env, unset, stdin: self.stdin.clone() })
+    }
+}
+
+/// `SERF_TAG_X` by variable name. Of several tags that make one variable the last by name counts.
+fn tag_variables(tags: &Tags) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    tags.iter().map(|(name, value)| (tag_variable(name), value.to_vec())).collect()
+}
+
+/// The tags whose values no handler sees, because a later name makes the same variable.
+pub(crate) fn hidden_tags(tags: &Tags) -> Vec<&Text> {
+    let mut seen = BTreeMap::new();
+    tags.keys().filter_map(|name| seen.insert(tag_variable(name), name)).collect()
+}
+
+/// Upper case, and `_` for every character that is not a letter or digit of ASCII.
+fn tag_variable(name: &[u8]) -> Vec<u8> {
+    let mut variable = b"SERF_TAG_".to_vec();
+    for chunk in name.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            // A character that becomes several in upper case has no upper case for the reference.
+            let mut upper = character.to_uppercase();
+            let single = upper.next().filter(|_| upper.next().is_none()).unwrap_or(character);
+            let kept = matches!(single, 'A'..='Z' | '0'..='9' | '_');
+            variable.push(if kept { single as u8 } else { b'_' });
+        }
+        variable.extend(chunk.invalid().iter().map(|_| b'_'));
+    }
+    variable
+}
+
+fn role(tags: &Tags) -> &[u8] {
+    tags.get(&b"role"[..]).map_or(&[], |role| role.as_bytes())
+}
+
+/// NAME tab ADDRESS tab ROLE tab TAGS newline.
+fn put_member(member: &Member, out: &mut Vec<u8>) {
+    put_column(&member.name, out);
+    out.push(b'\t');
+    out.extend_from_slice(member.addr.ip().to_string().as_bytes());
+    out.push(b'\t');
+    put_column(role(&member.tags), out);
+    out.push(b'\t');
+    for (index, (name, value)) in member.tags.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        put_column(name, out);
+        out.push(b'=');
+        put_column(value, out);
+    }
+    out.push(b'\n');
+}
+
+fn put_column(bytes: &[u8], out: &mut Vec<u8>) {
+    for &byte in bytes {
+        match byte {
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            byte => out.push(byte),
+        }
+    }
+}
+
+/// A payload that is there and does not end in a newline gets one.
+fn payload_lines(payload: Option<&[u8]>) -> Vec<u8> {
+    let mut lines = payload.unwrap_or_default().to_vec();
+    if lines.last().is_some_and(|&last| last != b'\n') {
+        lines.push(b'\n');
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(pairs: &[(&str, &str)]) -> Tags {
+        pairs.iter().map(|&(name, value)| (Text::from(name), Text::from(value))).collect()
+    }
+
+    #[test]
+    fn tag_names_become_variables() {
+        for (name, variable) in [
+            (&b"role"[..], "SERF_TAG_ROLE"),
+            (b"my-tag.x", "SERF_TAG_MY_TAG_X"),
+            (b"9lives", "SERF_TAG_9LIVES"),
+            (b"", "SERF_TAG_"),
+            ("\u{e9}".as_bytes(), "SERF_TAG__"),
+            ("stra\u{df}e".as_bytes(), "SERF_TAG_STRA_E"),
+            (b"a\xff\xfeb", "SERF_TAG_A__B"),
+        ] {
+            assert_eq!(tag_variable(name), variable.as_bytes(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn of_tags_that_share_a_variable_the_last_counts() {
+        let tags = tags(&[("a-b", "1"), ("a.b", "2"), ("a_b", "3"), ("c", "4")]);
+        let variables: Vec<_> = tag_variables(&tags).into_iter().collect();
+        assert_eq!(
+            variables,
+            [(b"SERF_TAG_A_B".to_vec(), b"3".to_vec()), (b"SERF_TAG_C".to_vec(), b"4".to_vec())]
+        );
+        assert_eq!(hidden_tags(&tags), [&Text::from("a-b"), &Text::from("a.b")]);
+    }
+
+    #[test]
+    fn payloads_end_in_a_newline() {
+        for (payload, stdin) in
+            [(None, &b""[..]), (Some(&b""[..]), b""), (Some(b"x"), b"x\n"), (Some(b"x\n"), b"x\n"), (Some(b"\n"), b"\n")]
+        {
+            assert_eq!(payload_lines(payload), stdin);
+        }
+    }
+}

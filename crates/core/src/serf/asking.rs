@@ -1,0 +1,273 @@
+//! Queries of our own: sent out, their acks and answers collected until their time is over
+//! (gossip.md 13.10).
+//!
+//! A query is known by the Lamport time that it took. The invariant: each node's ack and answer count
+//! once, and every query that began ends exactly once.
+
+use super::conflict::Votes;
+use super::internal::{PING, PREFIX};
+use super::{Due, Serf};
+use crate::command::{CommandError, CommandId, QueryParams, Reply};
+use crate::cx::Cx;
+use crate::limits;
+use crate::member::{Event, QueryKey};
+use crate::note::Note;
+use crate::scale::query_timeout;
+use crate::swim::Swim;
+use crate::text::Text;
+use crate::time::Instant;
+use crate::wire::message::{Filter, Query, Response, SerfMessage, flags};
+use crate::wire::serf::encode_filter;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The first Serf protocol with queries (gossip.md 13.3).
+const QUERY_PROTOCOL: u8 = 4;
+
+/// The queries of ours that run, by Lamport time.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    running: BTreeMap<u64, Running>,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    id: u32,
+    deadline: Instant,
+    /// Who acknowledged; `None` if nobody was asked to.
+    acked: Option<BTreeSet<Text>>,
+    answered: BTreeSet<Text>,
+    /// The votes if this is the vote about our name; other queries are the application's.
+    votes: Option<Votes>,
+}
+
+/// What a response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Collected {
+    Ack,
+    Answer,
+    /// The node has responded before.
+    Duplicate,
+    /// No such query runs, or it wants no acks.
+    Unexpected,
+}
+
+impl Asking {
+    pub(super) fn new() -> Asking {
+        Asking { running: BTreeMap::new() }
+    }
+
+    /// Whether a vote about our name is under way.
+    pub(super) fn is_voting(&self) -> bool {
+        self.running.values().any(|running| running.votes.is_some())
+    }
+
+    fn collect(&mut self, response: &Response<'_>, now: Instant) -> Collected {
+        let Some(running) = self.running.get_mut(&response.ltime) else { return Collected::Unexpected };
+        if running.id != response.id || now > running.deadline {
+            return Collected::Unexpected;
+        }
+        let is_ack = response.flags & flags::ACK != 0;
+        let seen = match (is_ack, &mut running.acked) {
+            (true, Some(acked)) => acked,
+            (true, None) => return Collected::Unexpected,
+            (false, _) => &mut running.answered,
+        };
+        if seen.contains(response.from) {
+            return Collected::Duplicate;
+        }
+        // There cannot be more honest responders than nodes.
+        if seen.len() >= limits::NODES {
+            return Collected::Unexpected;
+        }
+        seen.insert(response.from.into());
+        if is_ack { Collected::Ack } else { Collected::Answer }
+    }
+}
+
+impl Serf {
+    /// Sends a query out: one of the application, with the command to reply to, or the vote about our name.
+    pub(super) fn ask(
+        &mut self,
+        command: Option<CommandId>,
+        params: &QueryParams,
+        swim: &mut Swim,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), CommandError> {
+        if command.is_some() && params.name.starts_with(PREFIX) && !is_plain_ping(params) {
+            return Err(CommandError::ReservedQueryName);
+        }
+        if self.settings.protocol < QUERY_PROTOCOL {
+            return Err(CommandError::NotSupported);
+        }
+        if self.asking.running.len() >= limits::RUNNING_QUERIES {
+            return Err(CommandError::Busy);
+        }
+        let timeout =
+            params.timeout.unwrap_or_else(|| query_timeout(self.settings.gossip_interval, swim.live_nodes()));
+        let (addr, port) = swim.own_addr();
+        let filters = encoded_filters(params);
+        let name = self.home.name.clone();
+        let query = Query {
+            ltime: self.answering.clock.time(),
+            id: (cx.rng.u64() >> 33) as u32,
+            addr: addr.as_bytes(),
+            port,
+            source_node: &name,
+            filters: filters.iter().map(Vec::as_slice).collect(),
+            flags: if params.ack { flags::ACK } else { 0 },
+            relay_factor: params.relay_factor,
+            timeout_ns: i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX),
+            name: &params.name,
+            payload: params.payload.as_deref(),
+        };
+        let mut bytes = Vec::new();
+        crate::wire::serf::encode_serf(&SerfMessage::Query(query.clone()), &mut bytes);
+        let limit = self.settings.query_size_limit;
+        if bytes.len() > limit {
+            return Err(CommandError::QueryTooLong(limit));
+        }
+        let deadline = cx.now + timeout;
+        let running = Running {
+            id: query.id,
+            deadline,
+            acked: params.ack.then(BTreeSet::new),
+            answered: BTreeSet::new(),
+            votes: command.is_none().then(Votes::default),
+        };
+        self.asking.running.insert(query.ltime, running);
+        self.timers.set(Due::Query(query.ltime), deadline);
+        if let Some(id) = command {
+            let key = QueryKey { ltime: query.ltime, id: query.id };
+            cx.out.reply(id, Reply::QueryStarted { key });
+        }
+        // Hearing it ourselves moves the clock on, so that no two queries of ours share a time.
+        self.on_query(&query, &bytes, swim, cx);
+        Ok(())
+    }
+
+    /// A node responds to a query of ours.
+    pub(super) fn on_response(&mut self, response: &Response<'_>, cx: &mut Cx<'_>) {
+        let Response { ltime, id, .. } = *response;
+        let (key, from) = (QueryKey { ltime, id }, Text::from(response.from));
+        let collected = self.asking.collect(response, cx.now);
+        let event = match collected {
+            Collected::Unexpected => return cx.note(Note::ResponseUnexpected { ltime, id, from }),
+            Collected::Duplicate => return cx.note(Note::ResponseDuplicate { from }),
+            Collected::Ack => Event::QueryAck { key, from },
+            Collected::Answer => Event::QueryResponse { key, from, payload: response.payload.map(Box::from) },
+        };
+        let home = self.home.socket_addr();
+        match self.asking.running.get_mut(&ltime).and_then(|running| running.votes.as_mut()) {
+            Some(votes) => votes.count(response.payload.unwrap_or_default(), home),
+            None => self.delivery.deliver(event, cx.now, cx.out),
+        }
+    }
+
+    /// The time of a query of ours is over.
+    pub(super) fn on_query_over(&mut self, ltime: u64, cx: &mut Cx<'_>) {
+        let Some(Running { id, votes, .. }) = self.asking.running.remove(&ltime) else { return };
+        if let Some(votes) = votes {
+            self.on_vote_over(votes, cx);
+        } else {
+            let key = QueryKey { ltime, id };
+            self.delivery.deliver(Event::QueryDone { key }, cx.now, cx.out);
+        }
+    }
+}
+
+/// The only internal query that users may send (gossip.md 13.11).
+fn is_plain_ping(params: &QueryParams) -> bool {
+    *params.name == *PING.as_bytes() && params.payload.is_none()
+}
+
+/// At most one filter for nodes, then one per tag.
+fn encoded_filters(params: &QueryParams) -> Vec<Vec<u8>> {
+    let encoded = |filter: &Filter<'_>| {
+        let mut bytes = Vec::new();
+        encode_filter(filter, &mut bytes);
+        bytes
+    };
+    let nodes: Vec<&[u8]> = params.nodes.iter().map(Text::as_bytes).collect();
+    let nodes = (!nodes.is_empty()).then(|| encoded(&Filter::Nodes(nodes)));
+    let tags = params.tags.iter().map(|(tag, expr)| encoded(&Filter::Tag { tag, expr }));
+    nodes.into_iter().chain(tags).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::serf::conflict::CONFLICT;
+
+    const NOW: Instant = Instant::from_nanos(50);
+
+    fn asking(acks: bool) -> Asking {
+        let mut asking = Asking::new();
+        let running = Running {
+            id: 7,
+            deadline: Instant::from_nanos(100),
+            acked: acks.then(BTreeSet::new),
+            answered: BTreeSet::new(),
+            votes: None,
+        };
+        asking.running.insert(3, running);
+        asking
+    }
+
+    fn response(from: &str, flags: u32) -> Response<'_> {
+        Response { ltime: 3, id: 7, from: from.as_bytes(), flags, payload: None }
+    }
+
+    #[test]
+    fn each_node_counts_once_for_ack_and_answer() {
+        let mut asking = asking(true);
+        let rows = [
+            (response("a", flags::ACK), Collected::Ack),
+            (response("a", flags::ACK), Collected::Duplicate),
+            (response("a", 0), Collected::Answer),
+            (response("a", 0), Collected::Duplicate),
+            (response("b", 0), Collected::Answer),
+            // Unknown flags mean nothing.
+            (response("c", 4), Collected::Answer),
+            (Response { id: 8, ..response("d", 0) }, Collected::Unexpected),
+            (Response { ltime: 4, ..response("d", 0) }, Collected::Unexpected),
+        ];
+        for (response, collected) in rows {
+            assert_eq!(asking.collect(&response, NOW), collected, "{response:?}");
+        }
+    }
+
+    #[test]
+    fn late_responses_and_unwanted_acks_do_not_count() {
+        let mut asking = asking(false);
+        assert_eq!(asking.collect(&response("a", flags::ACK), NOW), Collected::Unexpected);
+        assert_eq!(asking.collect(&response("a", 0), Instant::from_nanos(101)), Collected::Unexpected);
+        assert_eq!(asking.collect(&response("a", 0), Instant::from_nanos(100)), Collected::Answer);
+    }
+
+    #[test]
+    fn filters_are_for_nodes_and_then_for_tags() {
+        let decode = |params: &QueryParams| -> Vec<String> {
+            let filters = encoded_filters(params);
+            filters
+                .iter()
+                .map(|filter| match crate::wire::serf::decode_filter(filter).unwrap() {
+                    Filter::Nodes(names) => format!("{} nodes", names.len()),
+                    Filter::Tag { tag, .. } => String::from_utf8_lossy(tag).into_owned(),
+                })
+                .collect()
+        };
+        assert!(decode(&QueryParams::default()).is_empty());
+        let tags = vec![("role".into(), "web".into()), ("dc".into(), "eu".into())];
+        let params = QueryParams { nodes: vec!["a".into(), "b".into()], tags, ..QueryParams::default() };
+        assert_eq!(decode(&params), ["2 nodes", "role", "dc"]);
+    }
+
+    #[test]
+    fn users_may_ping_and_nothing_else() {
+        let ping = QueryParams { name: PING.into(), ..QueryParams::default() };
+        assert!(is_plain_ping(&ping));
+        assert!(!is_plain_ping(&QueryParams { payload: Some([].into()), ..ping }));
+        assert!(!is_plain_ping(&QueryParams { name: CONFLICT.into(), ..QueryParams::default() }));
+    }
+}

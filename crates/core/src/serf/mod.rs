@@ -1,0 +1,327 @@
+//! The Serf layer: what members mean to do, and what they tell and ask each other (gossip.md 13).
+//!
+//! Gossip brings messages here, the membership layer brings notices, the operator brings commands; out go
+//! broadcasts, direct messages and events for the application. This file holds the state and dispatches;
+//! each noun has a file of its own. The invariant: no part waits in place, so whatever takes time is in the
+//! state with a deadline.
+
+mod answering;
+mod asking;
+mod clock;
+mod coalesce;
+mod conflict;
+mod events;
+mod exchange;
+mod filters;
+mod intents;
+mod internal;
+mod joining;
+mod keys;
+mod leaving;
+mod members;
+mod presence;
+mod reaping;
+mod ring;
+
+use crate::Stats;
+use crate::broadcast::{SerfQueue, Token};
+use crate::command::{Command, CommandId, Reply};
+use crate::config::Config;
+use crate::crypto::Version;
+use crate::cx::Cx;
+use crate::limits;
+use crate::member::{Member, MemberEventKind, Status, Versions};
+use crate::note::Note;
+use crate::swim::{Notice, Purpose, Swim};
+use crate::time::{Duration, Instant};
+use crate::timers::Timers;
+use crate::wire::message::SerfMessage;
+use crate::wire::serf::decode_serf;
+use answering::Answering;
+use asking::Asking;
+use coalesce::Delivery;
+use events::Events;
+use joining::Joining;
+use leaving::Leaving;
+use members::{Members, Timeouts};
+use reaping::Pruning;
+use std::net::SocketAddr;
+
+/// How long intents about unknown names are remembered (gossip.md 17.2).
+const INTENT_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Between the look at a long queue and the next (gossip.md 13.18).
+const QUEUE_CHECK: Duration = Duration::from_secs(30);
+
+/// From this depth on a queue is long (gossip.md 13.18).
+const QUEUE_WARNING: usize = 128;
+
+/// A message of this layer costs these bytes of a packet besides its own (gossip.md 4.8).
+const PACKET_OVERHEAD: usize = 3;
+
+/// What can be due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// The time of the query of ours with this Lamport time is over.
+    Query(u64),
+    /// A broadcast took too long.
+    Broadcast(Token),
+    /// Others have had the time to hear of our leave.
+    Left,
+    /// The first of the postponed prunes.
+    Prune,
+    /// An attempt to reach a failed member.
+    Reconnect,
+    /// A look at the queues.
+    QueueCheck,
+}
+
+/// What this layer needs of the configuration.
+#[derive(Clone, Debug)]
+struct Settings {
+    protocol: u8,
+    gossip_interval: Duration,
+    /// The longest message that fits into a gossip packet.
+    gossip_room: usize,
+    user_event_size_limit: usize,
+    query_size_limit: usize,
+    query_response_size_limit: usize,
+    broadcast_timeout: Duration,
+    leave_propagate_delay: Duration,
+    reconnect_interval: Duration,
+    timeouts: Timeouts,
+    name_conflict_resolution: bool,
+}
+
+impl Settings {
+    fn new(config: &Config) -> Settings {
+        let label = if config.label.is_empty() { 0 } else { 2 + config.label.len() };
+        let encryption = if config.keyring.is_some() { Version::Plain.overhead() } else { 0 };
+        let overhead = 2 + label + encryption + PACKET_OVERHEAD;
+        Settings {
+            protocol: config.protocol,
+            gossip_interval: config.profile.gossip_interval,
+            gossip_room: config.udp_buffer_size.saturating_sub(overhead),
+            user_event_size_limit: config.user_event_size_limit.min(limits::USER_EVENT),
+            query_size_limit: config.query_size_limit,
+            query_response_size_limit: config.query_response_size_limit,
+            broadcast_timeout: config.broadcast_timeout,
+            leave_propagate_delay: config.leave_propagate_delay,
+            reconnect_interval: config.reconnect_interval,
+            timeouts: Timeouts {
+                failed: config.reconnect_timeout,
+                left: config.tombstone_timeout,
+                intents: INTENT_TIMEOUT,
+            },
+            name_conflict_resolution: config.name_conflict_resolution,
+        }
+    }
+}
+
+/// Members, events and queries of one node.
+#[derive(Debug)]
+pub(crate) struct Serf {
+    settings: Settings,
+    started: Instant,
+    /// This node as it was configured, with its present tags.
+    home: Member,
+    members: Members,
+    events: Events,
+    answering: Answering,
+    asking: Asking,
+    joining: Joining,
+    leaving: Leaving,
+    pruning: Pruning,
+    delivery: Delivery,
+    timers: Timers<Due>,
+    /// Memory in which messages are encoded; empty between uses.
+    scratch: Vec<u8>,
+}
+
+impl Serf {
+    /// A node that knows nobody; the membership layer's first notice makes it a member.
+    pub(crate) fn new(config: &Config, now: Instant) -> Serf {
+        Serf {
+            settings: Settings::new(config),
+            started: now,
+            home: Member {
+                name: config.name.clone(),
+                addr: config.addr,
+                port: config.port,
+                tags: config.tags.clone(),
+                status: Status::Alive,
+                versions: Versions::ours(config.protocol),
+            },
+            members: Members::new(),
+            events: Events::new(),
+            answering: Answering::new(),
+            asking: Asking::new(),
+            joining: Joining::new(),
+            leaving: Leaving::new(),
+            pruning: Pruning::new(),
+            delivery: Delivery::new(config.coalesce),
+            timers: Timers::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// A user message came: in a datagram of `from`, or on a stream.
+    pub(crate) fn on_message(
+        &mut self,
+        from: Option<SocketAddr>,
+        body: &[u8],
+        swim: &mut Swim,
+        cx: &mut Cx<'_>,
+    ) {
+        // Empty ones are legal and mean nothing (gossip.md 13.1).
+        if body.is_empty() {
+            return;
+        }
+        match decode_serf(body) {
+            Ok(SerfMessage::Leave(intent)) => self.on_leave_intent(&intent, Some(body), cx),
+            Ok(SerfMessage::Join(intent)) => self.on_join_intent(&intent, Some(body), cx),
+            Ok(SerfMessage::UserEvent(event)) => self.on_user_event(&event, Some(body), cx),
+            Ok(SerfMessage::Query(query)) => self.on_query(&query, body, swim, cx),
+            Ok(SerfMessage::Response(response)) => self.on_response(&response, cx),
+            Ok(SerfMessage::Relay(relay)) => self.on_relay(&relay, swim, cx),
+            Ok(SerfMessage::PushPull(_)) => {
+                cx.note(Note::SerfMalformed { why: "a state outside of an exchange".to_owned() });
+            }
+            Err(error) => {
+                let from = from.map_or_else(|| "a stream".to_owned(), |from| from.to_string());
+                cx.note(Note::SerfMalformed { why: format!("{error} (from {from})") });
+            }
+        }
+    }
+
+    /// The membership layer has something to say.
+    pub(crate) fn on_notice(&mut self, notice: Notice, swim: &mut Swim, cx: &mut Cx<'_>) {
+        match notice {
+            Notice::Joined(node) => self.on_joined(swim.table().get(node), cx),
+            Notice::Gone(node) => self.on_gone(&swim.table().get(node).name, cx),
+            Notice::Updated(node) => self.on_updated(swim.table().get(node), cx),
+            Notice::Conflict { node, addr, port } => {
+                self.on_conflict(&node, SocketAddr::new(addr.ip(), port), swim, cx);
+            }
+            Notice::RemoteState { state, join } => self.merge_state(&state, join, cx),
+            Notice::User(body) => self.on_message(None, &body, swim, cx),
+            Notice::ExchangeDone { purpose: Purpose::Join(number), to, result } => {
+                self.on_join_exchange(number, to, result, cx);
+            }
+            // A failed member that answers appears again by itself; one that does not is tried again.
+            Notice::ExchangeDone { purpose: Purpose::Reconnect, .. } => {}
+            Notice::StateWanted { .. } => unreachable!("the node answers it with encode_state"),
+        }
+    }
+
+    /// The operator wants something.
+    pub(crate) fn on_command(
+        &mut self,
+        id: CommandId,
+        command: Command,
+        swim: &mut Swim,
+        notices: &mut Vec<Notice>,
+        cx: &mut Cx<'_>,
+    ) {
+        let outcome = match command {
+            Command::Join { addrs, ignore_old } => self.join(id, addrs, ignore_old, swim, notices, cx),
+            Command::Leave => self.leave(id, swim, notices, cx),
+            Command::ForceLeave { name, prune } => self.force_leave(id, &name, prune, swim, cx),
+            Command::SetTags(tags) => self.set_tags(id, tags, swim, notices, cx),
+            Command::Query(params) => self.ask(Some(id), &params, swim, cx),
+            Command::UserEvent { name, payload, coalesce } => {
+                self.fire((&name, payload.as_deref(), coalesce), cx).map(|()| cx.out.reply(id, Reply::Done))
+            }
+            Command::Respond { key, payload } => {
+                self.respond(key, &payload, swim, cx).map(|()| cx.out.reply(id, Reply::Done))
+            }
+        };
+        if let Err(error) = outcome {
+            cx.out.reply(id, Reply::Failed(error));
+        }
+    }
+
+    /// Lets everything happen that is due.
+    pub(crate) fn on_tick(&mut self, swim: &mut Swim, notices: &mut Vec<Notice>, cx: &mut Cx<'_>) {
+        while let Some(due) = self.timers.pop_due(cx.now) {
+            match due {
+                Due::Query(ltime) => self.on_query_over(ltime, cx),
+                Due::Broadcast(token) => self.on_broadcast_timeout(token, swim, notices, cx),
+                Due::Left => self.on_left(cx),
+                Due::Prune => self.on_prune_due(cx),
+                Due::Reconnect => self.reconnect(swim, notices, cx),
+                Due::QueueCheck => self.check_queues(cx),
+            }
+        }
+        if self.reap_at().is_some_and(|at| at <= cx.now) {
+            self.reap(cx);
+        }
+        self.delivery.on_tick(cx.now, cx.out);
+    }
+
+    /// When something is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.timers.next(), self.reap_at(), self.delivery.deadline()].into_iter().flatten().min()
+    }
+
+    /// All members, by name.
+    pub(crate) fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        self.members.entries().map(|entry| entry.member.clone())
+    }
+
+    /// This node.
+    pub(crate) fn local_member(&self) -> Member {
+        self.members.get(&self.home.name).unwrap_or(&self.home).clone()
+    }
+
+    /// The numbers that this layer knows.
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            members: self.members.len(),
+            failed: self.members.failed().len(),
+            left: self.members.left().len(),
+            member_time: self.members.clock.time(),
+            event_time: self.events.clock.time(),
+            query_time: self.answering.clock.time(),
+            ..Stats::default()
+        }
+    }
+
+    /// Tells the application about one member.
+    fn report(&mut self, kind: MemberEventKind, member: Member, cx: &mut Cx<'_>) {
+        let event = crate::member::Event::Members { kind, members: vec![member] };
+        self.delivery.deliver(event, cx.now, cx.out);
+    }
+
+    /// Queues an encoded message for gossip. One that fits into no packet would stay in the queue for
+    /// ever and is left to the full exchanges; its token never finishes.
+    fn spread(&mut self, queue: SerfQueue, bytes: &[u8], token: Option<Token>, cx: &mut Cx<'_>) {
+        if bytes.len() > self.settings.gossip_room {
+            return cx.note(Note::TooLongToGossip { queue: queue.name(), length: bytes.len() });
+        }
+        if let Some(note) = cx.broadcasts.push_serf(queue, bytes, token) {
+            cx.note(note);
+        }
+        if cx.broadcasts.depth(queue) >= QUEUE_WARNING && !self.timers.contains(Due::QueueCheck) {
+            self.timers.set(Due::QueueCheck, cx.now + QUEUE_CHECK);
+        }
+    }
+
+    /// Encodes a message into memory that is used again; give it back as `scratch`.
+    fn encode(&mut self, message: &SerfMessage<'_>) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        crate::wire::serf::encode_serf(message, &mut bytes);
+        bytes
+    }
+
+    fn check_queues(&mut self, cx: &mut Cx<'_>) {
+        for queue in SerfQueue::ALL {
+            let depth = cx.broadcasts.depth(queue);
+            if depth >= QUEUE_WARNING {
+                cx.note(Note::QueueDepth { queue: queue.name(), depth });
+                self.timers.set(Due::QueueCheck, cx.now + QUEUE_CHECK);
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Who comes and goes: what follows when the membership layer or an intent says so (gossip.md 13.5, 13.6).
+//!
+//! The rules are those of the member table; here others are told.
+
+use super::Serf;
+use super::members::Verdict;
+use crate::broadcast::SerfQueue;
+use crate::cx::Cx;
+use crate::member::{Member, MemberEventKind, Status};
+use crate::note::Note;
+use crate::swim::Entry;
+use crate::wire::message::{JoinIntent, LeaveIntent, SerfMessage};
+use crate::wire::serf::decode_meta;
+
+impl Serf {
+    /// The membership layer has found a node.
+    pub(super) fn on_joined(&mut self, node: &Entry, cx: &mut Cx<'_>) {
+        if !self.members.appear(seen(node)) {
+            return cx.note(Note::MembersFull { name: node.name.clone() });
+        }
+        cx.broadcasts.serf_members = self.members.len();
+        cx.note(Note::MemberJoined { name: node.name.clone(), ip: node.addr.ip() });
+        let member = self.members.get(&node.name).expect("it has just appeared").clone();
+        self.report(MemberEventKind::Join, member, cx);
+    }
+
+    /// The membership layer has lost a node.
+    pub(super) fn on_gone(&mut self, name: &[u8], cx: &mut Cx<'_>) {
+        let Some((kind, member)) = self.members.vanish(name, cx.now) else { return };
+        let (name, ip) = (member.name.clone(), member.addr.ip());
+        if kind == MemberEventKind::Leave {
+            cx.note(Note::MemberLeft { name, ip });
+        } else {
+            cx.note(Note::MemberFailed { name, ip });
+            self.expect_return(cx);
+        }
+        self.report(kind, member, cx);
+    }
+
+    /// The membership layer has news of a node.
+    pub(super) fn on_updated(&mut self, node: &Entry, cx: &mut Cx<'_>) {
+        let Some(member) = self.members.change(seen(node)) else { return };
+        cx.note(Note::MemberUpdated { name: node.name.clone() });
+        self.report(MemberEventKind::Update, member, cx);
+    }
+
+    /// A node leaves, or is to be forgotten; `forward` is what to pass on.
+    pub(super) fn on_leave_intent(
+        &mut self,
+        intent: &LeaveIntent<'_>,
+        forward: Option<&[u8]>,
+        cx: &mut Cx<'_>,
+    ) {
+        let home = self.home.name.clone();
+        let stays = self.leaving.is_here().then_some(&*home);
+        match self.members.leave_intent(intent, stays, cx.now) {
+            Ok(Verdict::Applied { forced }) => {
+                if let Some(member) = forced {
+                    cx.note(Note::MemberForcedLeft { name: member.name.clone(), ip: member.addr.ip() });
+                    self.report(MemberEventKind::Leave, member, cx);
+                }
+                if intent.prune {
+                    self.prune(intent.node, cx);
+                }
+                self.forward_intent(forward, cx);
+            }
+            Ok(Verdict::Refute) => {
+                cx.note(Note::RefutedLeave);
+                self.announce(cx);
+            }
+            verdict => self.after_intent(verdict, intent.node, forward, cx),
+        }
+    }
+
+    /// A node has joined, or stays; `forward` is what to pass on.
+    pub(super) fn on_join_intent(
+        &mut self,
+        intent: &JoinIntent<'_>,
+        forward: Option<&[u8]>,
+        cx: &mut Cx<'_>,
+    ) {
+        let verdict = self.members.join_intent(intent, cx.now);
+        self.after_intent(verdict, intent.node, forward, cx);
+    }
+
+    /// Tells the cluster that this node is a member and stays one.
+    pub(super) fn announce(&mut self, cx: &mut Cx<'_>) {
+        let name = self.home.name.clone();
+        let intent = JoinIntent { ltime: self.members.clock.time(), node: &name };
+        let bytes = self.encode(&SerfMessage::Join(intent.clone()));
+        self.on_join_intent(&intent, Some(&bytes), cx);
+        self.scratch = bytes;
+    }
+
+    fn after_intent(
+        &mut self,
+        verdict: Result<Verdict, Note>,
+        node: &[u8],
+        forward: Option<&[u8]>,
+        cx: &mut Cx<'_>,
+    ) {
+        match verdict {
+            Ok(Verdict::Applied { .. } | Verdict::Remembered) => self.forward_intent(forward, cx),
+            Ok(Verdict::Old | Verdict::Refute) => {}
+            Ok(Verdict::Full) => cx.note(Note::IntentsFull { name: node.into() }),
+            Err(note) => cx.note(note),
+        }
+    }
+
+    fn forward_intent(&mut self, forward: Option<&[u8]>, cx: &mut Cx<'_>) {
+        if let Some(bytes) = forward {
+            self.spread(SerfQueue::Intents, bytes, None, cx);
+        }
+    }
+}
+
+/// A node of the membership layer as a member; what it means to do is not known there.
+fn seen(node: &Entry) -> Member {
+    Member {
+        name: node.name.clone(),
+        addr: node.addr,
+        port: node.port,
+        tags: decode_meta(&node.meta),
+        status: Status::None,
+        versions: node.versions,
+    }
+}

@@ -1,0 +1,719 @@
+//! The membership layers of a few nodes on a network without a Serf layer, driven by their deadlines.
+
+use super::rules::State;
+use super::{Notice, Purpose, Swim};
+use crate::broadcast::{Broadcasts, Token};
+use crate::config::{Config, Profile};
+use crate::coordinate::Coordinates;
+use crate::cx::Cx;
+use crate::exchange_error::ExchangeError;
+use crate::io::{Action, Outbox, StreamEvent, StreamId, StreamOp};
+use crate::limits;
+use crate::member::WireAddr;
+use crate::note::Note;
+use crate::rng::Rng;
+use crate::time::{Duration, Instant};
+use crate::wire::message::{Accusation, Alive, Message, Ping, Source, StreamMessage};
+use crate::wire::serf::{Batch, Codec, Parts, Settings, Side, StreamReader, decode, encode_stream_ping};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+const LATENCY: Duration = Duration::from_millis(1);
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn addr(peer: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, peer as u8], 7946))
+}
+
+fn codec() -> Codec {
+    Codec::new(Settings {
+        label: Vec::new(),
+        keyring: None,
+        verify_incoming: true,
+        verify_outgoing: true,
+        compression: false,
+    })
+}
+
+/// A node, with what it is lent.
+struct Peer {
+    swim: Swim,
+    rng: Rng,
+    out: Outbox,
+    codec: Codec,
+    batch: Batch,
+    broadcasts: Broadcasts,
+    coordinates: Coordinates,
+    notices: Vec<Notice>,
+    /// What it said, save requests for state.
+    told: Vec<Notice>,
+    notes: Vec<(Instant, Note)>,
+    up: bool,
+}
+
+impl Peer {
+    fn new(name: &str, number: usize, seed: u8, change: impl FnOnce(&mut Config)) -> Peer {
+        let mut config = Config::new(name.into(), WireAddr::from_ip(addr(number).ip()), 7946);
+        change(&mut config);
+        Peer {
+            broadcasts: Broadcasts::new(config.profile.retransmit_mult),
+            swim: Swim::new(config),
+            rng: Rng::new([seed; 32]),
+            out: Outbox::new(),
+            codec: codec(),
+            batch: Batch::default(),
+            coordinates: Coordinates::new(),
+            notices: Vec::new(),
+            told: Vec::new(),
+            notes: Vec::new(),
+            up: true,
+        }
+    }
+
+    fn act<T>(&mut self, now: Instant, act: impl FnOnce(&mut Swim, &mut Vec<Notice>, &mut Cx<'_>) -> T) -> T {
+        let mut cx = Cx {
+            now,
+            rng: &mut self.rng,
+            out: &mut self.out,
+            codec: &mut self.codec,
+            batch: &mut self.batch,
+            broadcasts: &mut self.broadcasts,
+            coordinates: &mut self.coordinates,
+        };
+        let result = act(&mut self.swim, &mut self.notices, &mut cx);
+        while !self.notices.is_empty() {
+            for notice in std::mem::take(&mut self.notices) {
+                match notice {
+                    Notice::StateWanted { stream } => {
+                        self.swim.send_state(stream, b"state", &mut self.notices, &mut cx);
+                    }
+                    told => self.told.push(told),
+                }
+            }
+        }
+        self.swim.on_tick(&mut self.notices, &mut cx);
+        self.told.append(&mut self.notices);
+        assert!(self.batch.is_empty(), "a packet is sent before the next begins");
+        result
+    }
+
+    fn state(&self, name: &str) -> Option<(State, u32)> {
+        let idx = self.swim.table().find(name.as_bytes())?;
+        let entry = self.swim.table().get(idx);
+        Some((entry.state, entry.incarnation))
+    }
+
+    fn take_told(&mut self) -> Vec<String> {
+        let names = |told: &Notice| match told {
+            Notice::Joined(idx) => format!("joined {}", self.swim.table().get(*idx).name),
+            Notice::Gone(idx) => format!("gone {}", self.swim.table().get(*idx).name),
+            Notice::Updated(idx) => format!("updated {}", self.swim.table().get(*idx).name),
+            Notice::Conflict { node, addr, port } => format!("conflict {node} {}:{port}", addr.ip()),
+            Notice::RemoteState { state, join } => format!("state {} {join}", state.escape_ascii()),
+            Notice::User(body) => format!("user {}", body.escape_ascii()),
+            Notice::ExchangeDone { purpose, result, .. } => format!("{purpose:?} {result:?}"),
+            Notice::StateWanted { .. } => unreachable!("answered at once"),
+        };
+        let told = self.told.iter().map(names).collect();
+        self.told.clear();
+        told
+    }
+
+    fn noted(&self, name: &str) -> usize {
+        self.notes.iter().filter(|(_, note)| note.name() == name).count()
+    }
+}
+
+#[derive(Debug)]
+enum Delivery {
+    Datagram { from: usize, bytes: Vec<u8> },
+    Accepted { id: StreamId, from: SocketAddr },
+    Connected { id: StreamId },
+    Data { id: StreamId, bytes: Vec<u8> },
+    End { id: StreamId },
+    Refused { id: StreamId },
+}
+
+/// What travelled: when, from, to, the messages of the packet.
+type Sent = (Instant, usize, usize, Vec<String>);
+
+type Filter = Box<dyn Fn(usize, usize) -> bool>;
+
+struct Lab {
+    now: Instant,
+    peers: Vec<Peer>,
+    /// By time and order of sending: to whom, what.
+    under_way: BTreeMap<(Instant, u64), (usize, Delivery)>,
+    /// Which end of a stream is connected to which.
+    streams: BTreeMap<(usize, StreamId), (usize, StreamId)>,
+    count: u64,
+    sent: Vec<Sent>,
+    datagram_passes: Filter,
+}
+
+impl Lab {
+    /// Nodes called `a`, `b`, ...; not started with any knowledge of each other.
+    fn new(count: usize, profile: Profile) -> Lab {
+        let name = |i: usize| char::from(b'a' + i as u8).to_string();
+        let peers = (0..count)
+            .map(|i| Peer::new(&name(i), i, i as u8 + 1, |config| config.profile = profile))
+            .collect();
+        let mut lab = Lab {
+            now: Instant::ORIGIN,
+            peers,
+            under_way: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            count: 0,
+            sent: Vec::new(),
+            datagram_passes: Box::new(|_, _| true),
+        };
+        for i in 0..count {
+            lab.act(i, |swim, notices, cx| swim.start(notices, cx));
+        }
+        lab
+    }
+
+    /// The same, all joined and settled.
+    fn joined(count: usize, profile: Profile) -> Lab {
+        let mut lab = Lab::new(count, profile);
+        for i in 1..count {
+            lab.act(i, |swim, notices, cx| swim.exchange(addr(0), Purpose::Join(1), notices, cx));
+        }
+        lab.run(secs(10));
+        for peer in &mut lab.peers {
+            assert_eq!(peer.swim.live_nodes(), count);
+            peer.told.clear();
+        }
+        lab.sent.clear();
+        lab
+    }
+
+    fn act<T>(&mut self, i: usize, act: impl FnOnce(&mut Swim, &mut Vec<Notice>, &mut Cx<'_>) -> T) -> T {
+        let result = self.peers[i].act(self.now, act);
+        self.carry_out(i);
+        result
+    }
+
+    fn message(&mut self, i: usize, message: &Message<'_>) {
+        self.act(i, |swim, notices, cx| swim.on_message(addr(99), message, notices, cx));
+    }
+
+    fn post(&mut self, to: usize, delivery: Delivery) {
+        self.count += 1;
+        self.under_way.insert((self.now + LATENCY, self.count), (to, delivery));
+    }
+
+    fn carry_out(&mut self, i: usize) {
+        let out = std::mem::take(&mut self.peers[i].out);
+        for action in out.actions() {
+            match action {
+                Action::Send { to, bytes } => self.carry_datagram(i, to, bytes),
+                Action::Stream { id, op } => self.carry_stream(i, id, op),
+                Action::Note(note) => self.peers[i].notes.push((self.now, note.clone())),
+                Action::Reply { .. } | Action::Event(_) => unreachable!("this layer knows neither"),
+            }
+        }
+    }
+
+    fn carry_datagram(&mut self, i: usize, to: SocketAddr, bytes: &[u8]) {
+        let Some(to) = (0..self.peers.len()).find(|peer| addr(*peer) == to) else { return };
+        let mut parts = Parts::default();
+        codec().open(bytes, &mut parts).expect("what is sent can be opened");
+        assert!(parts.refused().is_empty() && bytes.len() <= 1405);
+        let kinds = parts.iter().map(|part| describe(&decode(part).expect("what is sent can be decoded")));
+        self.sent.push((self.now, i, to, kinds.collect()));
+        if (self.datagram_passes)(i, to) {
+            self.post(to, Delivery::Datagram { from: i, bytes: bytes.to_vec() });
+        }
+    }
+
+    fn carry_stream(&mut self, i: usize, id: StreamId, op: StreamOp<'_>) {
+        match op {
+            StreamOp::Connect { to } => {
+                let to = (0..self.peers.len()).find(|peer| addr(*peer) == to && self.peers[*peer].up);
+                let Some(to) = to else { return self.post(i, Delivery::Refused { id }) };
+                self.count += 1;
+                let theirs = StreamId::accepted(self.count);
+                self.streams.insert((i, id), (to, theirs));
+                self.streams.insert((to, theirs), (i, id));
+                self.post(to, Delivery::Accepted { id: theirs, from: addr(i) });
+                self.post(i, Delivery::Connected { id });
+            }
+            StreamOp::Write(bytes) => {
+                if let Some(&(to, theirs)) = self.streams.get(&(i, id)) {
+                    self.post(to, Delivery::Data { id: theirs, bytes: bytes.to_vec() });
+                }
+            }
+            StreamOp::Close | StreamOp::Abort => {
+                if let Some((to, theirs)) = self.streams.remove(&(i, id)) {
+                    self.post(to, Delivery::End { id: theirs });
+                }
+            }
+        }
+    }
+
+    /// Lets time pass.
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let deadlines = self.peers.iter().enumerate().filter(|(_, peer)| peer.up).filter_map(|(i, peer)| {
+                Some((peer.swim.deadline(self.now, !peer.broadcasts.is_empty())?, i))
+            });
+            let tick = deadlines.min().filter(|(at, _)| *at <= end);
+            let arrival = self.under_way.first_key_value().map(|(key, _)| key.0).filter(|at| *at <= end);
+            match (tick, arrival) {
+                (None, None) => break,
+                (Some((at, i)), arrival) if arrival.is_none_or(|arrival| at < arrival) => {
+                    self.now = self.now.max(at);
+                    self.act(i, |_, _, _| ());
+                }
+                _ => {
+                    let ((at, _), (to, delivery)) = self.under_way.pop_first().expect("something is under way");
+                    self.now = self.now.max(at);
+                    if self.peers[to].up {
+                        self.deliver(to, delivery);
+                    }
+                }
+            }
+        }
+        self.now = end;
+    }
+
+    fn deliver(&mut self, to: usize, delivery: Delivery) {
+        let (id, event) = match &delivery {
+            Delivery::Datagram { from, bytes } => {
+                let mut parts = Parts::default();
+                codec().open(bytes, &mut parts).expect("what is sent can be opened");
+                for part in parts.iter() {
+                    let message = decode(part).expect("what is sent can be decoded");
+                    self.act(to, |swim, notices, cx| swim.on_message(addr(*from), &message, notices, cx));
+                }
+                return;
+            }
+            Delivery::Accepted { id, from } => (*id, StreamEvent::Accepted { from: *from }),
+            Delivery::Connected { id } => (*id, StreamEvent::Connected),
+            Delivery::Data { id, bytes } => (*id, StreamEvent::Data(bytes)),
+            Delivery::End { id } => (*id, StreamEvent::End),
+            Delivery::Refused { id } => (*id, StreamEvent::Failed("connection refused")),
+        };
+        self.act(to, |swim, notices, cx| swim.on_stream(id, event, notices, cx));
+    }
+
+    fn state(&self, i: usize, name: &str) -> Option<(State, u32)> {
+        self.peers[i].state(name)
+    }
+
+    /// The first packet since `from` that carries a message of this description.
+    fn first(&self, from: Instant, message: &str) -> &Sent {
+        self.sent
+            .iter()
+            .find(|(at, .., messages)| *at >= from && messages.iter().any(|sent| sent == message))
+            .unwrap_or_else(|| panic!("nobody sent {message:?}: {:?}", self.sent))
+    }
+}
+
+fn describe(message: &Message<'_>) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match message {
+        Message::Ping(ping) => format!("ping {}", text(ping.node)),
+        Message::IndirectPing(ping) => format!("indirect {}", text(ping.node)),
+        Message::Ack(ack) => format!("ack{}", if ack.payload.is_some() { " located" } else { "" }),
+        Message::Nack(_) => "nack".into(),
+        Message::Suspect(c) => format!("suspect {} {} {}", text(c.node), c.incarnation, text(c.from)),
+        Message::Alive(c) => format!("alive {} {}", text(c.node), c.incarnation),
+        Message::Dead(c) => format!("dead {} {} {}", text(c.node), c.incarnation, text(c.from)),
+        Message::User(_) => "user".into(),
+    }
+}
+
+#[test]
+fn a_lone_node_wakes_for_its_probe_and_nothing_else() {
+    let mut lab = Lab::new(1, Profile { push_pull_interval: Duration::ZERO, ..Profile::LAN });
+    assert_eq!(lab.peers[0].take_told(), ["joined a"]);
+    assert_eq!(lab.state(0, "a"), Some((State::Alive, 1)));
+    assert!(!lab.peers[0].broadcasts.is_empty(), "its announcement waits for somebody");
+    let first = lab.peers[0].swim.deadline(lab.now, true).unwrap();
+    assert!((secs(1)..secs(2)).contains(&first.since(lab.now)));
+    lab.run(first.since(lab.now));
+    let second = lab.peers[0].swim.deadline(lab.now, true).unwrap();
+    assert_eq!(second, first + secs(1));
+    assert!(lab.sent.is_empty() && !lab.peers[0].swim.others_live());
+}
+
+/// Appendix A.1 as far as this layer goes.
+#[test]
+fn a_join_makes_both_sides_known_and_gossips_each_four_times() {
+    let mut lab = Lab::new(2, Profile::LAN);
+    lab.peers.iter_mut().for_each(|peer| peer.told.clear());
+    lab.act(1, |swim, notices, cx| swim.exchange(addr(0), Purpose::Join(7), notices, cx));
+    lab.run(ms(20));
+    assert_eq!(lab.peers[0].take_told(), ["joined b", "state state true"]);
+    assert_eq!(lab.peers[1].take_told(), ["joined a", "state state true", "Join(7) Ok(())"]);
+    lab.run(secs(10));
+    for (from, to) in [(0, 1), (1, 0)] {
+        let count = |message: &str| {
+            let packets = lab.sent.iter().filter(|sent| (sent.1, sent.2) == (from, to));
+            packets.filter(|sent| sent.3.iter().any(|m| m == message)).count()
+        };
+        assert_eq!((count("alive a 1"), count("alive b 1")), (4, 4));
+    }
+    let packets = lab.sent.iter().filter(|sent| sent.3 == ["alive a 1", "alive b 1"] || sent.3 == ["alive b 1", "alive a 1"]);
+    assert!(packets.count() >= 6, "gossip goes as a compound: {:?}", lab.sent);
+    assert!(lab.sent.iter().any(|sent| sent.3[0] == "ping a") && lab.sent.iter().any(|sent| sent.3[0] == "ack located"));
+    assert!(lab.peers[0].coordinates.get(b"b").is_some());
+    assert_eq!(lab.peers[0].swim.health_score(), 0);
+    // Quiet now: nothing but probes.
+    assert!(lab.peers.iter().all(|peer| peer.broadcasts.is_empty()));
+}
+
+/// Appendix A.2: four nodes in the table, one of which left before.
+#[test]
+fn a_dead_node_is_probed_suspected_confirmed_declared_and_forgotten() {
+    let mut lab = Lab::joined(4, Profile::LAN);
+    let token = lab.peers[2].broadcasts.token();
+    lab.act(2, |swim, notices, cx| swim.leave(token, notices, cx));
+    lab.run(secs(3));
+    lab.peers[2].up = false;
+    for i in [0, 1, 3] {
+        assert_eq!(lab.peers[i].take_told(), ["gone c"]);
+    }
+    lab.peers[3].up = false;
+    let killed = lab.now;
+    lab.run(secs(45));
+
+    let &(ping, prober, ..) = lab.first(killed, "ping d");
+    let other = 1 - prober;
+    let indirect = lab.first(killed, "indirect d");
+    assert_eq!((indirect.0, indirect.1, indirect.2), (ping + ms(500), prober, other));
+    let suspect = format!("suspect d 1 {}", ["a", "b"][prober]);
+    let suspected = ping + secs(1);
+    assert!((ms(0)..=ms(200)).contains(&lab.first(killed, &suspect).0.since(suspected)));
+    // The nack comes at 80 % of the relay's timeout, in time to keep the prober healthy.
+    assert_eq!(lab.first(killed, "nack").0, ping + ms(500) + LATENCY + ms(400));
+    assert_eq!(lab.peers[prober].swim.health_score(), 0);
+    assert!(lab.sent.iter().any(|sent| sent.3 == ["ping d".to_string(), suspect.clone()]), "buddy packet");
+
+    let timeout = |i: usize| {
+        let mut notes = lab.peers[i].notes.iter();
+        let found = notes.find(|(_, note)| matches!(note, Note::SuspicionTimeout { .. }));
+        found.map(|(at, note)| (*at, note.clone()))
+    };
+    let first = [timeout(0), timeout(1)].into_iter().flatten().min_by_key(|(at, _)| *at).unwrap();
+    assert_eq!(first.1, Note::SuspicionTimeout { node: "d".into(), confirmations: 1 });
+    // One confirmation, counted by the prober from its own suspicion.
+    assert!(first.0.since(suspected) >= ms(11_381) && first.0.since(suspected) < ms(11_900), "{first:?} {suspected:?}");
+    for i in [0, 1] {
+        let told = lab.peers[i].take_told();
+        assert_eq!(told.iter().filter(|told| *told == "gone d").count(), 1, "{told:?}");
+        assert_eq!(lab.peers[i].noted("RefutedSuspect") + lab.peers[i].noted("RefutedDead"), 0);
+        assert_eq!(lab.state(i, "c"), None, "left nodes are forgotten like dead ones");
+    }
+    let end = lab.now;
+    lab.run(secs(15));
+    assert!((0..2).all(|i| lab.state(i, "d").is_none()));
+    assert!(lab.sent.iter().all(|sent| sent.2 != 3 || sent.0 <= first.0 + secs(31) && sent.0 <= end));
+    assert_eq!(lab.peers[0].broadcasts.nodes, 2);
+}
+
+#[test]
+fn a_relay_keeps_a_node_alive_that_cannot_be_reached_directly() {
+    let mut lab = Lab::joined(3, Profile::LAN);
+    lab.datagram_passes = Box::new(|from, to| !matches!((from, to), (0, 1) | (1, 0)));
+    lab.run(secs(30));
+    assert!(lab.sent.iter().any(|sent| sent.3[0] == "indirect b"));
+    assert!(lab.sent.iter().any(|sent| sent.3[0] == "ack"), "forwarded acks carry no coordinate");
+    for peer in &lab.peers {
+        assert_eq!((peer.noted("ProbeFailed"), peer.swim.live_nodes(), peer.swim.health_score()), (0, 3, 0));
+    }
+}
+
+#[test]
+fn tcp_alone_keeps_a_node_alive_with_a_warning() {
+    let mut lab = Lab::joined(2, Profile::LAN);
+    lab.datagram_passes = Box::new(|_, to| to != 1);
+    lab.run(secs(6));
+    assert!(lab.peers[0].noted("ProbeOnlyTcp") >= 2);
+    assert_eq!((lab.peers[0].noted("ProbeFailed"), lab.peers[0].noted("ProbeTcpFailed")), (0, 0));
+    assert_eq!(lab.state(0, "b"), Some((State::Alive, 1)));
+    assert_eq!(lab.peers[0].swim.health_score(), 0);
+}
+
+#[test]
+fn failing_alone_costs_health_and_slows_probes() {
+    let mut lab = Lab::joined(2, Profile::LAN);
+    lab.peers[1].up = false;
+    lab.run(secs(2));
+    let peer = &lab.peers[0];
+    assert!(peer.noted("ProbeTcpFailed") >= 1 && peer.noted("ProbeFailed") >= 1);
+    assert!(peer.swim.health_score() >= 1);
+    assert_eq!(lab.state(0, "b"), Some((State::Suspect, 1)));
+    lab.run(secs(4));
+    assert_eq!(lab.state(0, "b"), Some((State::Dead, 1)), "two nodes do not wait for confirmations");
+}
+
+#[test]
+fn a_suspected_node_refutes_with_a_greater_incarnation() {
+    let mut lab = Lab::joined(3, Profile::LAN);
+    lab.message(0, &Message::Suspect(Accusation { incarnation: 1, node: b"b", from: b"x" }));
+    assert_eq!(lab.state(0, "b"), Some((State::Suspect, 1)));
+    lab.message(2, &Message::Dead(Accusation { incarnation: 9, node: b"b", from: b"x" }));
+    assert_eq!(lab.peers[2].take_told(), ["gone b"]);
+    lab.run(secs(3));
+    for i in 0..3 {
+        assert_eq!(lab.state(i, "b"), Some((State::Alive, 10)), "at {i}");
+    }
+    assert_eq!(lab.peers[2].take_told(), ["joined b"]);
+    assert_eq!(lab.peers[1].take_told(), [""; 0]);
+    assert!(lab.peers[1].noted("RefutedDead") >= 1);
+}
+
+#[test]
+fn a_restarted_node_catches_up_with_its_past() {
+    let mut lab = Lab::joined(2, Profile::LAN);
+    lab.message(1, &Message::Suspect(Accusation { incarnation: 4, node: b"b", from: b"x" }));
+    lab.run(secs(2));
+    assert_eq!(lab.state(0, "b"), Some((State::Alive, 5)));
+    // It comes back at once, with incarnation 1, and says so.
+    lab.peers[1] = Peer::new("b", 1, 77, |_| {});
+    lab.act(1, |swim, notices, cx| swim.start(notices, cx));
+    lab.act(1, |swim, notices, cx| swim.exchange(addr(0), Purpose::Join(1), notices, cx));
+    lab.run(secs(2));
+    assert_eq!((lab.state(0, "b"), lab.state(1, "b")), (Some((State::Alive, 6)), Some((State::Alive, 6))));
+    assert_eq!(lab.peers[0].take_told(), ["state state true"], "the others notice nothing");
+    assert_eq!(lab.peers[1].noted("RefutedAlive"), 1);
+
+    // Declared dead meanwhile.
+    lab.peers[1].up = false;
+    lab.message(0, &Message::Dead(Accusation { incarnation: 6, node: b"b", from: b"x" }));
+    lab.peers[1] = Peer::new("b", 1, 78, |_| {});
+    lab.act(1, |swim, notices, cx| swim.start(notices, cx));
+    lab.act(1, |swim, notices, cx| swim.exchange(addr(0), Purpose::Reconnect, notices, cx));
+    lab.run(secs(2));
+    assert_eq!(lab.state(0, "b"), Some((State::Alive, 7)));
+    assert_eq!(lab.peers[0].take_told(), ["gone b", "state state true", "joined b"]);
+    assert!(lab.peers[1].take_told().contains(&"Reconnect Ok(())".to_string()));
+}
+
+#[test]
+fn leaving_is_told_gossiped_and_final() {
+    let mut lab = Lab::joined(3, Profile::LAN);
+    let token = lab.peers[1].broadcasts.token();
+    lab.act(1, |swim, notices, cx| swim.leave(token, notices, cx));
+    assert_eq!(lab.peers[1].take_told(), ["gone b"]);
+    assert_eq!(lab.peers[1].broadcasts.pop_finished(), None);
+    lab.run(secs(2));
+    assert_eq!(lab.peers[1].broadcasts.pop_finished(), Some(token));
+    for i in 0..3 {
+        assert_eq!(lab.state(i, "b"), Some((State::Left, 1)));
+        assert_eq!(lab.peers[i].swim.live_nodes(), 2);
+    }
+    // It still answers, and does not take itself for alive again.
+    let alive = Alive {
+        incarnation: 9,
+        node: b"b",
+        addr: &[10, 0, 0, 1],
+        port: 7946,
+        meta: &[0xff, 0x80],
+        vsn: &[1, 5, 2, 2, 5, 5],
+    };
+    lab.message(1, &Message::Alive(alive));
+    assert_eq!(lab.state(1, "b"), Some((State::Left, 1)));
+    lab.sent.clear();
+    let source = Source { addr: &[10, 0, 0, 2], port: 7946, node: b"c" };
+    lab.message(1, &Message::Ping(Ping { seq: 5, node: b"b", source }));
+    assert_eq!((lab.sent[0].2, lab.sent[0].3[0].as_str()), (2, "ack located"), "to the source fields");
+    lab.message(1, &Message::Ping(Ping { seq: 5, node: b"x", source }));
+    assert_eq!((lab.sent.len(), lab.peers[1].noted("PingMisdirected")), (1, 1));
+}
+
+#[test]
+fn new_metadata_reaches_everybody_under_a_new_incarnation() {
+    let mut lab = Lab::joined(3, Profile::LAN);
+    let token = lab.peers[0].broadcasts.token();
+    lab.act(0, |swim, notices, cx| swim.update_meta(b"\xff\x81\xa1a\xa1b", token, notices, cx));
+    lab.run(secs(2));
+    assert_eq!(lab.peers[0].broadcasts.pop_finished(), Some(token));
+    for i in 0..3 {
+        assert_eq!(lab.peers[i].take_told(), ["updated a"]);
+        assert_eq!(lab.state(i, "a"), Some((State::Alive, 2)));
+    }
+}
+
+#[test]
+fn claims_of_a_taken_name_conflict_and_odd_ones_are_refused() {
+    let mut lab = Lab::joined(2, Profile::LAN);
+    let vsn = [1, 5, 2, 2, 5, 5];
+    let alive = Alive { incarnation: 3, node: b"b", addr: &[10, 9, 9, 9], port: 0, meta: b"\xff\x80", vsn: &vsn };
+    lab.message(0, &Message::Alive(alive.clone()));
+    lab.message(1, &Message::Alive(alive.clone()));
+    assert_eq!(lab.peers[0].take_told(), ["conflict b 10.9.9.9:7946"]);
+    assert_eq!(lab.peers[1].take_told(), ["conflict b 10.9.9.9:7946"]);
+    assert_eq!(lab.peers[0].noted("AddressConflict"), 1);
+    // The mapped form is another address on the wire.
+    let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
+    lab.message(0, &Message::Alive(Alive { addr: &mapped, ..alive.clone() }));
+    assert_eq!(lab.peers[0].take_told(), ["conflict b 10.0.0.1:7946"]);
+
+    lab.message(0, &Message::Alive(Alive { node: b"z", vsn: &vsn[..3], ..alive.clone() }));
+    lab.message(0, &Message::Alive(Alive { node: b"z", vsn: &[], ..alive.clone() }));
+    lab.message(0, &Message::Alive(Alive { node: b"z", addr: &[1, 2, 3], ..alive.clone() }));
+    assert_eq!((lab.peers[0].noted("AliveRefused"), lab.state(0, "z")), (3, None));
+
+    // A new node keeps the form of its address; port 0 stands for ours. Changed versions alone are an update.
+    let other = Alive { node: b"z", addr: &mapped, ..alive };
+    lab.message(0, &Message::Alive(other.clone()));
+    let idx = lab.peers[0].swim.table().find(b"z").unwrap();
+    let entry = lab.peers[0].swim.table().get(idx);
+    assert_eq!((entry.addr.as_bytes(), entry.port), (&mapped[..], 7946));
+    lab.message(0, &Message::Alive(Alive { incarnation: 4, vsn: &[1, 5, 2, 2, 5, 4], ..other }));
+    assert_eq!(lab.peers[0].take_told(), ["joined z", "updated z"]);
+}
+
+/// The stream of a peer that this test plays itself.
+struct Caller {
+    id: StreamId,
+}
+
+impl Caller {
+    fn call(lab: &mut Lab, number: u64) -> Caller {
+        let id = StreamId::accepted(number);
+        let event = StreamEvent::Accepted { from: addr(99) };
+        lab.peers[0].act(lab.now, |swim, notices, cx| swim.on_stream(id, event, notices, cx));
+        Caller { id }
+    }
+
+    /// Sends these bytes; what was written in return, and whether the stream was closed.
+    fn say(&self, lab: &mut Lab, event: StreamEvent<'_>) -> (Vec<u8>, bool) {
+        lab.peers[0].out.clear();
+        lab.peers[0].act(lab.now, |swim, notices, cx| swim.on_stream(self.id, event, notices, cx));
+        let (mut written, mut closed) = (Vec::new(), false);
+        for action in lab.peers[0].out.actions() {
+            match action {
+                Action::Stream { op: StreamOp::Write(bytes), .. } => written.extend_from_slice(bytes),
+                Action::Stream { op: StreamOp::Close | StreamOp::Abort, .. } => closed = true,
+                _ => {}
+            }
+        }
+        lab.carry_out(0);
+        (written, closed)
+    }
+}
+
+fn ping_bytes(node: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_stream_ping(&Ping { seq: 9, node, source: Source::default() }, &mut bytes);
+    bytes
+}
+
+#[test]
+fn streams_answer_what_they_can_and_explain_what_they_cannot() {
+    let mut lab = Lab::new(1, Profile::LAN);
+    let (answer, closed) = Caller::call(&mut lab, 1).say(&mut lab, StreamEvent::Data(&ping_bytes(b"a")));
+    assert!(closed);
+    let mut reader = StreamReader::new(Side::Dialed);
+    reader.push(&answer).unwrap();
+    assert!(reader.poll(&mut codec()).unwrap());
+    assert!(matches!(reader.message(), Ok(StreamMessage::Ack(ack)) if ack.seq == 9 && ack.payload.is_none()));
+
+    let refused = Caller::call(&mut lab, 2).say(&mut lab, StreamEvent::Data(&ping_bytes(b"other")));
+    assert_eq!(refused, (Vec::new(), true));
+    // An unknown type is no message, and closes without a word; a broken layer is explained.
+    assert_eq!(Caller::call(&mut lab, 3).say(&mut lab, StreamEvent::Data(b"GET /")), (Vec::new(), true));
+    let (answer, closed) = Caller::call(&mut lab, 4).say(&mut lab, StreamEvent::Data(&[10, 0, 0, 0, 0]));
+    assert!(closed && answer[0] == 13, "{answer:?}");
+    // Nothing at all is nobody's fault.
+    assert_eq!(lab.peers[0].noted("StreamRefused"), 2);
+    assert_eq!(Caller::call(&mut lab, 5).say(&mut lab, StreamEvent::End), (Vec::new(), true));
+    assert_eq!(lab.peers[0].noted("StreamRefused"), 2);
+    let user = [&[8, 0x81, 0xaa], &b"UserMsgLen"[..], &[2, b'h', b'i']].concat();
+    assert_eq!(Caller::call(&mut lab, 6).say(&mut lab, StreamEvent::Data(&user)), (Vec::new(), true));
+    assert_eq!(lab.peers[0].take_told(), ["joined a", "user hi"]);
+}
+
+#[test]
+fn streams_are_bounded_in_number_and_time() {
+    let mut lab = Lab::new(1, Profile::LAN);
+    let silent: Vec<Caller> = (0..limits::ACCEPTED_STREAMS as u64).map(|n| Caller::call(&mut lab, n)).collect();
+    lab.carry_out(0);
+    assert_eq!(lab.peers[0].noted("StreamLimit"), 0);
+    Caller::call(&mut lab, 1000);
+    lab.carry_out(0);
+    assert_eq!(lab.peers[0].noted("StreamLimit"), 1);
+    lab.run(secs(9));
+    assert_eq!(lab.peers[0].noted("StreamRefused"), 0);
+    lab.run(secs(2));
+    assert_eq!(lab.peers[0].noted("StreamRefused"), limits::ACCEPTED_STREAMS);
+    assert_eq!(silent[0].say(&mut lab, StreamEvent::Data(&ping_bytes(b"a"))), (Vec::new(), false));
+    let (_, closed) = Caller::call(&mut lab, 1001).say(&mut lab, StreamEvent::Data(&ping_bytes(b"a")));
+    assert!(closed, "there is room again");
+    lab.carry_out(0);
+    assert_eq!(lab.peers[0].noted("StreamLimit"), 1);
+}
+
+#[test]
+fn each_exchange_that_is_asked_for_ends_in_one_report() {
+    let mut lab = Lab::new(2, Profile::LAN);
+    lab.peers[0].told.clear();
+    lab.peers[1].up = false;
+    let asked = limits::DIALED_STREAMS as u64 + 20;
+    for n in 0..asked {
+        lab.act(0, |swim, notices, cx| swim.exchange(addr(1), Purpose::Join(n), notices, cx));
+    }
+    assert!(lab.peers[0].told.is_empty());
+    lab.run(secs(1));
+    let mut reported: Vec<u64> = Vec::new();
+    for told in lab.peers[0].told.drain(..) {
+        let Notice::ExchangeDone { purpose: Purpose::Join(n), to, result } = told else { panic!("{told:?}") };
+        assert_eq!((to, result), (addr(1), Err(ExchangeError::Connect("connection refused".into()))));
+        reported.push(n);
+    }
+    assert_eq!(reported, (0..asked).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_silent_peer_times_out_and_a_broken_version_fails_the_join() {
+    let mut lab = Lab::new(1, Profile::LAN);
+    lab.peers[0].told.clear();
+    lab.peers[0].act(lab.now, |swim, notices, cx| swim.exchange(addr(5), Purpose::Join(1), notices, cx));
+    lab.peers[0].out.clear();
+    let id = StreamId::dialed(1);
+    lab.act(0, |swim, notices, cx| swim.on_stream(id, StreamEvent::Connected, notices, cx));
+    lab.run(secs(11));
+    assert_eq!(lab.peers[0].take_told(), ["Join(1) Err(TimedOut)"]);
+
+    lab.peers[0].act(lab.now, |swim, notices, cx| swim.exchange(addr(5), Purpose::Join(2), notices, cx));
+    lab.peers[0].out.clear();
+    let node = [
+        &[0x87, 0xa4][..], b"Addr", &[0xa4, 10, 0, 0, 5, 0xab], b"Incarnation", &[1, 0xa4], b"Meta", &[0xc0, 0xa4],
+        b"Name", &[0xa1, b'z', 0xa4], b"Port", &[1, 0xa5], b"State", &[0, 0xa3], b"Vsn", &[0xc0],
+    ].concat();
+    let state = [
+        &[6, 0x83, 0xa4][..], b"Join", &[0xc3, 0xa5], b"Nodes", &[1, 0xac], b"UserStateLen", &[0], &node,
+    ].concat();
+    let id = StreamId::dialed(2);
+    lab.act(0, |swim, notices, cx| swim.on_stream(id, StreamEvent::Connected, notices, cx));
+    lab.act(0, |swim, notices, cx| swim.on_stream(id, StreamEvent::Data(&state), notices, cx));
+    let told = lab.peers[0].take_told();
+    assert!(told.len() == 1 && told[0].contains("protocol version (0) is incompatible: [1, 5]"), "{told:?}");
+    assert_eq!(lab.state(0, "z"), None, "nothing was merged");
+}
+
+#[test]
+fn periodic_exchanges_heal_what_gossip_missed() {
+    let mut lab = Lab::joined(2, Profile::LAN);
+    lab.datagram_passes = Box::new(|_, _| false);
+    let before = lab.peers[1].noted("StreamAccepted") + lab.peers[0].noted("StreamAccepted");
+    let token = Token(1);
+    lab.act(0, |swim, notices, cx| swim.update_meta(b"\xff\x81\xa1a\xa1c", token, notices, cx));
+    lab.run(secs(62));
+    assert!(lab.peers[1].take_told().contains(&"updated a".to_string()));
+    assert!(lab.peers[0].take_told().contains(&"state state false".to_string()));
+    assert!(lab.peers[1].noted("StreamAccepted") + lab.peers[0].noted("StreamAccepted") > before);
+}

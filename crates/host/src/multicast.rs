@@ -1,0 +1,129 @@
+//! The sockets of multicast discovery (gossip.md 16).
+//!
+//! Per family of addresses one socket on the port of multicast DNS, member of the group, shared with
+//! other programs of the machine, and one on a free port, whose questions leave through the chosen
+//! interface. A family that the machine or the interface does not have is left out.
+
+use crate::interface::Interface;
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket as Raw, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use villein_agent::config::Family;
+use villein_core::mdns::{GROUP_V4, GROUP_V6, Via};
+
+/// The two sockets of one family.
+#[derive(Debug)]
+pub struct Pair {
+    /// Their family.
+    pub family: Family,
+    /// Each with its role.
+    pub sockets: [(Via, UdpSocket); 2],
+}
+
+/// Opens what can be opened, on this interface or on the system's default; `Err` is the whole message.
+pub fn open(interface: Option<&Interface>) -> Result<Vec<Pair>, String> {
+    let pairs: Vec<Pair> = [ipv4(interface), ipv6(interface)].into_iter().flatten().collect();
+    if pairs.is_empty() {
+        return Err("Error starting mDNS listener: No multicast listeners could be started".to_owned());
+    }
+    Ok(pairs)
+}
+
+fn ipv4(interface: Option<&Interface>) -> io::Result<Pair> {
+    let own = |interface: &Interface| {
+        let address = interface.addrs.iter().find_map(|ip| match ip {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        });
+        address.ok_or(io::ErrorKind::AddrNotAvailable)
+    };
+    let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let group = shared(Domain::IPV4, SocketAddr::new(any.ip(), GROUP_V4.port()))?;
+    let query = fresh(Domain::IPV4, any)?;
+    if let IpAddr::V4(address) = GROUP_V4.ip() {
+        let index = interface.map_or(0, |interface| interface.index);
+        group.join_multicast_v4_n(&address, &InterfaceIndexOrAddress::Index(index))?;
+    }
+    for socket in [&group, &query] {
+        socket.set_multicast_loop_v4(true)?;
+        if let Some(interface) = interface {
+            socket.set_multicast_if_v4(&own(interface)?)?;
+        }
+    }
+    Ok(pair(Family::V4, group, query))
+}
+
+fn ipv6(interface: Option<&Interface>) -> io::Result<Pair> {
+    if interface.is_some_and(|interface| !interface.addrs.iter().any(IpAddr::is_ipv6)) {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    }
+    let index = interface.map_or(0, |interface| interface.index);
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let group = shared(Domain::IPV6, SocketAddr::new(any.ip(), GROUP_V6.port()))?;
+    let query = fresh(Domain::IPV6, any)?;
+    if let IpAddr::V6(address) = GROUP_V6.ip() {
+        group.join_multicast_v6(&address, index)?;
+    }
+    for socket in [&group, &query] {
+        socket.set_multicast_loop_v6(true)?;
+        socket.set_multicast_if_v6(index)?;
+    }
+    Ok(pair(Family::V6, group, query))
+}
+
+fn pair(family: Family, group: Raw, query: Raw) -> Pair {
+    Pair { family, sockets: [(Via::Group, group.into()), (Via::Query, query.into())] }
+}
+
+/// Bound to a port that other programs have too.
+fn shared(domain: Domain, addr: SocketAddr) -> io::Result<Raw> {
+    let socket = Raw::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    bind(socket, addr)
+}
+
+fn fresh(domain: Domain, addr: SocketAddr) -> io::Result<Raw> {
+    bind(Raw::new(domain, Type::DGRAM, Some(Protocol::UDP))?, addr)
+}
+
+fn bind(socket: Raw, addr: SocketAddr) -> io::Result<Raw> {
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(addr))?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Families that this machine has on its loopback interface.
+    fn families(interface: &Interface) -> Vec<Family> {
+        let pairs = open(Some(interface)).expect("the loopback interface has IPv4");
+        pairs.iter().map(|pair| pair.family).collect()
+    }
+
+    #[test]
+    fn two_agents_share_the_port() {
+        let lo = Interface::named("lo").expect("every machine has it");
+        let first = open(Some(&lo)).expect("the loopback interface has IPv4");
+        assert_eq!(first[0].family, Family::V4);
+        let second = open(Some(&lo)).expect("the port is shared");
+        let port = |pairs: &[Pair], at: usize| pairs[0].sockets[at].1.local_addr().expect("bound").port();
+        assert_eq!((port(&first, 0), port(&second, 0)), (5353, 5353));
+        assert_ne!(port(&first, 1), port(&second, 1));
+    }
+
+    #[test]
+    fn a_family_that_the_interface_lacks_is_left_out() {
+        let lo = Interface::named("lo").expect("every machine has it");
+        let only_v4 = Interface { addrs: vec![IpAddr::from([127, 0, 0, 1])], ..lo.clone() };
+        assert_eq!(families(&only_v4), [Family::V4]);
+        let nothing = Interface { addrs: Vec::new(), ..lo };
+        let expected = "Error starting mDNS listener: No multicast listeners could be started";
+        assert_eq!(open(Some(&nothing)).map(|pairs| pairs.len()), Err(expected.to_owned()));
+    }
+}

@@ -1,0 +1,161 @@
+//! Host names to addresses, by the system's resolver, on threads.
+//!
+//! Literal addresses and names that can be none need no thread. Threads are started as names come, up to
+//! [`limits::RESOLVERS`], and stay.
+
+use crate::inbox::{Arrival, Sender};
+use crate::limits;
+use crate::words::os_words;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::thread;
+use villein_agent::io::ResolveId;
+
+#[derive(Debug)]
+struct Request {
+    id: ResolveId,
+    host: String,
+    port: u16,
+}
+
+/// Resolves names in the background.
+#[derive(Debug)]
+pub struct Resolver {
+    inbox: Sender,
+    requests: async_channel::Sender<Request>,
+    waiting: async_channel::Receiver<Request>,
+    threads: usize,
+}
+
+impl Resolver {
+    /// Answers are put into `inbox`.
+    pub fn new(inbox: Sender) -> Resolver {
+        let (requests, waiting) = async_channel::bounded(limits::RESOLUTIONS);
+        Resolver { inbox, requests, waiting, threads: 0 }
+    }
+
+    /// The answer if it needs no waiting; otherwise it arrives later, exactly once.
+    pub fn resolve(&mut self, id: ResolveId, host: &str, port: u16) -> Option<Result<Vec<SocketAddr>, String>> {
+        if let Some(answer) = without_asking(host, port) {
+            return Some(answer);
+        }
+        if self.requests.try_send(Request { id, host: host.to_owned(), port }).is_err() {
+            return Some(Err(format!("lookup {host}: too many names are being looked up")));
+        }
+        if self.threads < limits::RESOLVERS
+            && let Err(error) = self.start_thread()
+            && self.threads == 0
+        {
+            return Some(Err(format!("lookup {host}: {}", os_words(&error))));
+        }
+        None
+    }
+
+    fn start_thread(&mut self) -> io::Result<()> {
+        let (waiting, inbox) = (self.waiting.clone(), self.inbox.clone());
+        // The system's resolver wants a stack of the usual size.
+        thread::Builder::new().name("resolver".to_owned()).spawn(move || {
+            while let Ok(Request { id, host, port }) = waiting.recv_blocking() {
+                let result = ask(&host, port);
+                if inbox.put_blocking(Arrival::Resolved { id, result }).is_err() {
+                    return;
+                }
+            }
+        })?;
+        self.threads += 1;
+        Ok(())
+    }
+}
+
+/// Every address of `host`, never an empty list; or `lookup HOST: why`. May take long.
+pub fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    without_asking(host, port).unwrap_or_else(|| ask(host, port))
+}
+
+fn without_asking(host: &str, port: u16) -> Option<Result<Vec<SocketAddr>, String>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Some(Ok(vec![SocketAddr::new(ip, port)]));
+    }
+    // The system would read `127.1` or `256.1.1.1` in ways of its own, and no top-level domain is a number.
+    let is_number = host.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()));
+    let is_name = !host.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control());
+    if is_number || !is_name {
+        return Some(Err(format!("lookup {host}: no such host")));
+    }
+    None
+}
+
+fn ask(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let answer = (host, port).to_socket_addrs().map_err(|error| reason(&error));
+    match answer.map(Vec::from_iter) {
+        Ok(addrs) if addrs.is_empty() => Err(format!("lookup {host}: no such host")),
+        Ok(addrs) => Ok(addrs),
+        Err(why) => Err(format!("lookup {host}: {why}")),
+    }
+}
+
+/// The resolver's words without the preface that std gives them.
+fn reason(error: &io::Error) -> String {
+    let words = os_words(error);
+    let words = words.rsplit(": ").next().unwrap_or_default();
+    match words {
+        "Name or service not known" | "No address associated with hostname" => "no such host".to_owned(),
+        words => words.to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbox::inbox;
+
+    #[test]
+    fn addresses_are_their_own_answer() {
+        let (sender, _inbox) = inbox();
+        let mut resolver = Resolver::new(sender);
+        for text in ["127.0.0.9", "::1"] {
+            let expected = SocketAddr::new(text.parse().expect("an address"), 7);
+            assert_eq!(resolver.resolve(ResolveId(1), text, 7), Some(Ok(vec![expected])));
+        }
+        assert_eq!(resolver.threads, 0);
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_at_once() {
+        for text in ["", "256.1.1.1", "127.1", "bogus host", "a\nb"] {
+            assert_eq!(lookup(text, 7), Err(format!("lookup {text}: no such host")));
+        }
+    }
+
+    #[test]
+    fn names_are_answered_by_a_thread() {
+        let (sender, mut inbox) = inbox();
+        let mut resolver = Resolver::new(sender);
+        assert_eq!(resolver.resolve(ResolveId(3), "localhost", 7946), None);
+        let arrival = loop {
+            match inbox.take() {
+                Some(arrival) => break arrival,
+                None => thread::yield_now(),
+            }
+        };
+        let Arrival::Resolved { id: ResolveId(3), result: Ok(addrs) } = arrival else {
+            panic!("not the answer: {arrival:?}");
+        };
+        assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 7946));
+        assert!(!addrs.is_empty());
+    }
+
+    #[test]
+    fn the_resolvers_words() {
+        let cases = [
+            ("failed to lookup address information: Name or service not known", "no such host"),
+            (
+                "failed to lookup address information: Temporary failure in name resolution",
+                "temporary failure in name resolution",
+            ),
+        ];
+        for (system, ours) in cases {
+            assert_eq!(reason(&io::Error::other(system)), ours);
+        }
+    }
+}
