@@ -37,7 +37,8 @@ impl Target {
 
 fn split(place: &str) -> Result<(&str, Option<&str>), String> {
     if let Some(rest) = place.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(|| format!("address {place}: missing ']' in address"))?;
+        let (host, rest) =
+            rest.split_once(']').ok_or_else(|| format!("address {place}: missing ']' in address"))?;
         return match (rest, rest.strip_prefix(':')) {
             ("", _) => Ok((host, None)),
             (_, Some(port)) => Ok((host, Some(port))),

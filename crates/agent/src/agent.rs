@@ -13,6 +13,7 @@ use crate::join::{Joins, Purpose};
 use crate::lifecycle::Lifecycle;
 use crate::log::Log;
 use crate::rpc::Rpc;
+use crate::throttle::Throttle;
 use std::collections::{BTreeMap, VecDeque};
 use villein_core::Node;
 use villein_core::command::{CommandId, Reply};
@@ -40,6 +41,7 @@ pub struct Agent {
     next_command: u64,
     errands: VecDeque<Errand>,
     counters: Counters,
+    overflow: Throttle,
     log: Log,
     lifecycle: Lifecycle,
     joins: Joins,
@@ -79,6 +81,7 @@ impl Agent {
             next_command: 0,
             errands: VecDeque::new(),
             counters: Counters::default(),
+            overflow: Throttle::default(),
             log: Log::new(config.log_level),
             lifecycle: Lifecycle::new(),
             joins: Joins::default(),
@@ -123,6 +126,7 @@ impl Agent {
                 with_cx!(self, out, |cx| self.invoker.on_child((id, &status), output, output_total, cx));
             }
             Input::Signal(signal) => with_cx!(self, out, |cx| self.lifecycle.on_signal(signal, cx)),
+            Input::Overflow { datagrams } => self.on_overflow(datagrams, out),
         }
         self.on_time(out);
         self.run_errands(out);
@@ -185,6 +189,14 @@ impl Agent {
             ConnEvent::Drained => return,
         };
         self.tell_node(node_io::Input::Stream { id, event }, out);
+    }
+
+    fn on_overflow(&mut self, datagrams: u64, out: &mut Outbox) {
+        self.counters.overflow += datagrams;
+        if let Some(total) = self.overflow.add(self.clock.now, datagrams) {
+            let text = format!("dropped packets that came faster than they are handled: {total} so far");
+            with_cx!(self, out, |cx| cx.log(Level::Warn, "memberlist", &text));
+        }
     }
 
     /// Gives the node an input and carries out what it wants.

@@ -20,11 +20,7 @@ pub(crate) enum Errand {
     /// For the node; the reply goes to the waiter.
     Command(Waiter, Command),
     /// Resolve and contact these addresses.
-    Join {
-        purpose: Purpose,
-        texts: Vec<Text>,
-        replay: bool,
-    },
+    Join { purpose: Purpose, texts: Vec<Text>, replay: bool },
     /// A join came to its end: how many addresses answered, or the error text of agent.md 5.3.
     JoinEnded(Purpose, Result<usize, String>),
     /// The start is over.
@@ -57,6 +53,8 @@ pub(crate) struct Counters {
     pub(crate) notes: BTreeMap<&'static str, u64>,
     /// RPC connections that were closed because of what they sent.
     pub(crate) rpc: u64,
+    /// Datagrams that were dropped before anybody looked at them.
+    pub(crate) overflow: u64,
 }
 
 /// The surroundings of a part while it handles something.

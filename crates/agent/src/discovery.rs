@@ -29,9 +29,9 @@ pub(crate) struct Discovery {
 impl Discovery {
     pub(crate) fn new(discover: &Discover, node: &NodeConfig, seed: [u8; 32], now: Instant) -> Discovery {
         let config = mdns::Config {
-            discovery: discover.cluster.as_bytes().to_vec(),
-            node: node.name.to_vec(),
-            host: discover.host_name.as_bytes().to_vec(),
+            discovery: discover.cluster.as_str().into(),
+            node: node.name.clone(),
+            host: discover.host_name.as_str().into(),
             addr: node.addr.ip(),
             port: node.port,
             ipv4: discover.families.contains(&Family::V4),
@@ -95,7 +95,8 @@ impl Discovery {
             if !self.mute.contains(&family) {
                 self.mute.push(family);
                 if self.families.iter().all(|family| self.mute.contains(family)) {
-                    let text = "No question can be sent: discovery finds nobody until there is a multicast route";
+                    let text =
+                        "No question can be sent: discovery finds nobody until there is a multicast route";
                     cx.log(Level::Err, "agent.mdns", text);
                 }
             }

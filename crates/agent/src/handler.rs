@@ -192,7 +192,8 @@ mod tests {
 
     #[test]
     fn unknown_words_make_no_filter() {
-        for filter in ["bogus", "user,", ",", "user, query", " user", "User", "member-join:x", "member_join"] {
+        for filter in ["bogus", "user,", ",", "user, query", " user", "User", "member-join:x", "member_join"]
+        {
             assert_eq!(EventFilter::parse(filter.as_bytes()), None, "{filter}");
         }
     }
@@ -210,7 +211,11 @@ mod tests {
         ] {
             let handler = Handler::parse(text.as_bytes()).expect("the handler is valid");
             let shown: Vec<Vec<u8>> = handler.filter.words().collect();
-            assert_eq!(shown, words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>(), "{text}");
+            assert_eq!(
+                shown,
+                words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>(),
+                "{text}"
+            );
             assert_eq!(handler.command, command.as_bytes());
         }
     }

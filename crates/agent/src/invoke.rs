@@ -144,7 +144,8 @@ impl Lane {
             self.queue.pop_front();
             if let Some(total) = self.dropped.add(cx.clock.now, 1) {
                 let command = escape::line(&self.handler.command);
-                let text = format!("Script '{command}' is too slow, dropping its oldest events: {total} so far");
+                let text =
+                    format!("Script '{command}' is too slow, dropping its oldest events: {total} so far");
                 cx.log(Level::Warn, "agent", &text);
             }
         }
@@ -164,7 +165,11 @@ pub(crate) fn log_unanswered(query: &Text, why: &CommandError, cx: &mut Cx<'_>) 
 fn log_result(command: &str, kind: &str, status: &ChildStatus, output: &[u8], cx: &mut Cx<'_>) {
     let failure = match status {
         ChildStatus::NotStarted(why) => {
-            cx.log(Level::Err, "agent", &format!("Error invoking script '{command}': {}", escape::line(why.as_bytes())));
+            cx.log(
+                Level::Err,
+                "agent",
+                &format!("Error invoking script '{command}': {}", escape::line(why.as_bytes())),
+            );
             return;
         }
         ChildStatus::Exited(0) => None,

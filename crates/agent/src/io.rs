@@ -40,7 +40,7 @@ pub enum Conn {
 }
 
 /// What can happen to a connection.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ConnEvent<'a> {
     /// The driver accepted it: the first event of an accepted connection.
     Accepted {
@@ -56,7 +56,7 @@ pub enum ConnEvent<'a> {
     /// Everything written so far has been handed to the operating system. Comes once after one or more
     /// writes; on RPC connections only.
     Drained,
-    /// It could not be made, or broke: the operating system's words. The last event.
+    /// It could not be made, or broke: the operating system's words, in lower case. The last event.
     Failed(&'a str),
 }
 

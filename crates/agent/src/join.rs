@@ -73,7 +73,8 @@ impl Joins {
         let shown: Vec<String> = texts.iter().map(|text| escape::line(text)).collect();
         cx.log(Level::Info, "agent", &format!("joining: [{}] replay: {replay}", shown.join(" ")));
         if texts.len() > JOIN_ADDRESSES || self.running.len() >= JOINS {
-            let what = if texts.len() > JOIN_ADDRESSES { "addresses in one join" } else { "joins are under way" };
+            let what =
+                if texts.len() > JOIN_ADDRESSES { "addresses in one join" } else { "joins are under way" };
             report(purpose, Err(format!("too many {what}")), cx);
             return;
         }
@@ -100,7 +101,12 @@ impl Joins {
     }
 
     /// Takes the answer to a lookup.
-    pub(crate) fn on_resolved(&mut self, id: ResolveId, result: Result<&[SocketAddr], &str>, cx: &mut Cx<'_>) {
+    pub(crate) fn on_resolved(
+        &mut self,
+        id: ResolveId,
+        result: Result<&[SocketAddr], &str>,
+        cx: &mut Cx<'_>,
+    ) {
         let Some((number, index)) = self.lookups.remove(&id) else { return };
         let Some(join) = self.running.get_mut(&number) else { return };
         join.targets[index].found = result.map(<[SocketAddr]>::to_vec).map_err(str::to_owned);
@@ -219,21 +225,12 @@ fn take_failures<'a>(
 
 fn failed_join(addr: SocketAddr, error: &ExchangeError) -> String {
     let why = match error {
-        ExchangeError::Connect(why) => format!("dial tcp {addr}: connect: {}", system_words(why)),
-        ExchangeError::Broken(why) => format!("read tcp {addr}: {}", system_words(why)),
+        ExchangeError::Connect(why) => format!("dial tcp {addr}: connect: {}", escape::line(why.as_bytes())),
+        ExchangeError::Broken(why) => format!("read tcp {addr}: {}", escape::line(why.as_bytes())),
         ExchangeError::TimedOut => format!("dial tcp {addr}: i/o timeout"),
         other => escape::line(other.to_string().as_bytes()),
     };
     format!("Failed to join {}: {why}", addr.ip())
-}
-
-/// An error of the operating system as other programs of the cluster print it: in lower case, without the
-/// number that Rust adds.
-fn system_words(why: &str) -> String {
-    let words = why.split(" (os error").next().unwrap_or(why);
-    let mut characters = words.chars();
-    let first = characters.next().map(|first| first.to_ascii_lowercase());
-    escape::line(first.into_iter().chain(characters).collect::<String>().as_bytes())
 }
 
 /// `2 errors occurred:` and a bullet for each (cli.md 5.5).
@@ -280,7 +277,7 @@ mod tests {
                 attempt("two", Ok(vec![addr("10.0.0.1:1"), addr("10.0.0.2:1")])),
             ],
         };
-        let refused = || ExchangeError::Connect("Connection refused (os error 111)".to_owned());
+        let refused = || ExchangeError::Connect("connection refused".to_owned());
         let failures = [(addr("127.0.0.9:7946"), refused()), (addr("10.0.0.2:1"), ExchangeError::TimedOut)];
         assert_eq!(
             error_list(&join.bullets(&failures)),

@@ -54,7 +54,10 @@ impl Lifecycle {
             cx.log(Level::Warn, "agent", &escape::line(warning.as_bytes()));
         }
         for name in script::hidden_tags(&cx.config.node.tags) {
-            let text = format!("handlers do not see tag '{}': another tag makes the same variable", escape::line(name));
+            let text = format!(
+                "handlers do not see tag '{}': another tag makes the same variable",
+                escape::line(name)
+            );
             cx.log(Level::Warn, "agent", &text);
         }
     }

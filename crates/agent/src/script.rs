@@ -190,9 +190,13 @@ mod tests {
 
     #[test]
     fn payloads_end_in_a_newline() {
-        for (payload, stdin) in
-            [(None, &b""[..]), (Some(&b""[..]), b""), (Some(b"x"), b"x\n"), (Some(b"x\n"), b"x\n"), (Some(b"\n"), b"\n")]
-        {
+        for (payload, stdin) in [
+            (None, &b""[..]),
+            (Some(&b""[..]), b""),
+            (Some(b"x"), b"x\n"),
+            (Some(b"x\n"), b"x\n"),
+            (Some(b"\n"), b"\n"),
+        ] {
             assert_eq!(payload_lines(payload), stdin);
         }
     }

@@ -145,7 +145,7 @@ impl Shell {
         match invocation {
             Invocation::Agent(flags) => {
                 flags.check().map_err(|message| [b"==> ", &message[..]].concat())?;
-                return Ok(agent::run(*flags, &self.name));
+                return Ok(agent::run(&flags, &self.name));
             }
             Invocation::Event(args) => commands::event::run(&args, out),
             Invocation::ForceLeave(args) => commands::force_leave::run(&args),
@@ -249,6 +249,28 @@ mod tests {
         let program = args::program();
         let words = words("event deploy -- -h");
         assert_eq!(plan(&program, &words), Plan::Run("event", &words[1..]));
+    }
+
+    #[test]
+    fn clap_takes_every_flag_with_any_value_or_diagnoses_it() {
+        let shell = Shell { name: "serf".to_owned(), program: args::program() };
+        let mut flags = 0;
+        for command in shell.program.get_subcommands() {
+            let name = command.get_name();
+            for flag in command.get_arguments().filter_map(clap::Arg::get_long_and_visible_aliases).flatten()
+            {
+                flags += 1;
+                for value in [&b""[..], b"1", b"-", b"--", b"-x", b"a,b", b"=", b"\xff", b"\n"] {
+                    let word = OsStr::from_bytes(&[b"-", flag.as_bytes(), b"=", value].concat()).to_owned();
+                    match shell.parse(name, &[word.clone(), word, OsString::from("-"), OsString::new()]) {
+                        Ok(_) => {}
+                        Err(Fault::Diagnostic(line)) => assert!(line.starts_with(b"invalid "), "{line:?}"),
+                        Err(Fault::HelpWanted) => panic!("{name} -{flag} asked for no help"),
+                    }
+                }
+            }
+        }
+        assert!(flags > 60, "only {flags} flags were found");
     }
 
     #[test]

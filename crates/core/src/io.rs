@@ -60,7 +60,7 @@ pub enum Input<'a> {
 }
 
 /// What can happen to a stream.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StreamEvent<'a> {
     /// The driver accepted it: the first event of an accepted stream.
     Accepted {

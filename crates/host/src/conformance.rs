@@ -1,0 +1,324 @@
+//! What every runtime must be able to do, tried with real agents, sockets and children.
+//!
+//! A runtime's tests call [`all`] with its run function. The checks know nothing of the runtime but that function, and of the
+//! agent only what an operator sees: its output, its RPC port, its exit status. They wait for events
+//! with generous limits and measure no speed; everything listens on free ports of the loopback address.
+
+use crate::bind;
+use crate::boot::{Boot, Sockets};
+use crate::inbox::{Arrival, Sender};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use villein_agent::config::Config;
+use villein_agent::handler::Handler;
+use villein_agent::io::Signal;
+use villein_core::config::Config as NodeConfig;
+use villein_core::config::Profile;
+use villein_core::member::WireAddr;
+use villein_core::note::Level;
+use villein_core::text::Text;
+
+/// The run function of a runtime.
+pub type Run = fn(Boot) -> io::Result<u8>;
+
+/// How long something that must happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Every check, in turn; panics at the first that fails.
+pub fn all(run: Run) {
+    let checks: [(&str, fn(Run)); 11] = [
+        ("a signal ends the agent, and its last words are read", a_signal_ends_the_agent),
+        ("a graceful leave ends with 0", a_graceful_leave),
+        ("requests come in pieces and in piles", requests_in_pieces_and_piles),
+        ("a client that has said everything gets its answer", a_half_closed_client),
+        ("a client that does not read holds up nobody", a_client_that_does_not_read),
+        ("garbage ends its own connection only", garbage_from_a_client),
+        ("the answer to a leave is delivered before the end", a_leave_over_rpc),
+        ("agents find each other by name, over both transports", two_agents),
+        ("a refused join ends the start", a_refused_join),
+        ("a flood of datagrams is survived", a_flood),
+        ("children run, and an idle agent sleeps", children_and_sleep),
+    ];
+    for (name, check) in checks {
+        eprintln!("conformance: {name}");
+        check(run);
+    }
+}
+
+/// What an agent has printed.
+#[derive(Clone, Debug, Default)]
+struct Screen(Arc<(Mutex<String>, Condvar)>);
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (text, changed) = &*self.0;
+        text.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(bytes));
+        changed.notify_all();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Screen {
+    fn wait_for(&self, wanted: &str) {
+        let (text, changed) = &*self.0;
+        let text = text.lock().unwrap_or_else(PoisonError::into_inner);
+        let (text, outcome) = changed
+            .wait_timeout_while(text, PATIENCE, |text| !text.contains(wanted))
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(!outcome.timed_out(), "{wanted:?} does not appear in:\n{}", *text);
+    }
+
+    fn text(&self) -> String {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// An agent on a thread of its own.
+#[derive(Debug)]
+struct Running {
+    screen: Screen,
+    inbox: Sender,
+    turns: Arc<AtomicU64>,
+    gossip: SocketAddr,
+    rpc: SocketAddr,
+    thread: JoinHandle<io::Result<u8>>,
+}
+
+impl Running {
+    fn start(run: Run, name: &str, change: impl FnOnce(&mut Config)) -> Running {
+        let gossip = bind::gossip(LOOPBACK, 0).expect("there are free ports");
+        let rpc = bind::rpc("127.0.0.1:0").expect("there are free ports");
+        let rpc_addr = rpc.listener.local_addr().expect("it is bound");
+        let gossip_addr = SocketAddr::new(LOOPBACK, gossip.port);
+        let mut config = config(name, gossip_addr, &rpc.shown);
+        change(&mut config);
+        let screen = Screen::default();
+        let sockets = Sockets::new(gossip, rpc.listener, Vec::new());
+        let boot = Boot::new(config, sockets, screen.clone()).expect("the machine has a thread and a seed");
+        let (inbox, turns) = (boot.inbox.clone(), boot.driver.turns());
+        let thread = thread::spawn(move || run(boot));
+        Running { screen, inbox, turns, gossip: gossip_addr, rpc: rpc_addr, thread }
+    }
+
+    /// One that has nothing more to do for its start.
+    fn ready(run: Run, name: &str) -> Running {
+        let agent = Running::start(run, name, |_| {});
+        agent.screen.wait_for("==> Log data will now stream in");
+        agent
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.inbox.put_blocking(Arrival::Signal(signal)).expect("the agent runs");
+    }
+
+    fn end(self) -> (u8, String) {
+        let status = self.thread.join().expect("a runtime does not panic").expect("its sockets can be waited for");
+        (status, self.screen.text())
+    }
+
+    /// Ends it without any ceremony.
+    fn stop(self) {
+        self.signal(Signal::Terminate);
+        assert_eq!(self.end().0, 1);
+    }
+
+    fn client(&self) -> TcpStream {
+        let client = TcpStream::connect(self.rpc).expect("the RPC port listens");
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket takes a time limit");
+        client
+    }
+
+    /// A client that has shaken hands.
+    fn greeted(&self) -> TcpStream {
+        let mut client = self.client();
+        client.write_all(&handshake()).expect("the agent listens");
+        assert_eq!(read(&mut client, HELLO.len()), HELLO);
+        client
+    }
+}
+
+fn config(name: &str, gossip: SocketAddr, rpc_text: &str) -> Config {
+    let mut node = NodeConfig::new(Text::from(name), WireAddr::from_ip(gossip.ip()), gossip.port());
+    node.profile = Profile::LOCAL;
+    Config {
+        node,
+        profile_name: "local".to_owned(),
+        bind_text: gossip.to_string(),
+        advertise_text: None,
+        rpc_text: rpc_text.to_owned(),
+        rpc_auth: Vec::new(),
+        log_level: Level::Debug,
+        handlers: Vec::new(),
+        start_join: Vec::new(),
+        retry_join: Vec::new(),
+        retry_interval: Duration::from_secs(30),
+        retry_max: 0,
+        replay_on_join: false,
+        leave_on_terminate: false,
+        skip_leave_on_interrupt: false,
+        discover: None,
+        bind_port: gossip.port(),
+        cpu_count: 1,
+        start_warnings: Vec::new(),
+    }
+}
+
+/// The header of an answer without an error, up to its sequence number (rpc.md 3).
+const OK: &[u8] = b"\x82\xa5Error\xa0\xa3Seq";
+/// The whole answer to [`handshake`].
+const HELLO: &[u8] = b"\x82\xa5Error\xa0\xa3Seq\x01";
+
+fn handshake() -> Vec<u8> {
+    [&b"\x82\xa7Command\xa9handshake\xa3Seq\x01"[..], b"\x81\xa7Version\x01"].concat()
+}
+
+fn read(client: &mut TcpStream, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    client.read_exact(&mut bytes).expect("the agent answers");
+    bytes
+}
+
+fn a_signal_ends_the_agent(run: Run) {
+    let agent = Running::ready(run, "alpha");
+    agent.signal(Signal::Terminate);
+    let (status, text) = agent.end();
+    assert_eq!(status, 1);
+    assert!(text.contains("==> Caught signal: terminated\n"), "{text}");
+    assert!(text.trim_end().ends_with("agent: shutdown complete"), "{text}");
+}
+
+fn a_graceful_leave(run: Run) {
+    let agent = Running::ready(run, "alpha");
+    agent.signal(Signal::Interrupt);
+    assert_eq!(agent.end().0, 0);
+}
+
+fn requests_in_pieces_and_piles(run: Run) {
+    const PILE: usize = 5000;
+    let agent = Running::ready(run, "alpha");
+    let mut client = agent.client();
+    client.set_nodelay(true).expect("a socket takes the option");
+    for byte in handshake() {
+        client.write_all(&[byte]).expect("the agent listens");
+    }
+    assert_eq!(read(&mut client, HELLO.len()), HELLO);
+    let mut pile = client.try_clone().expect("a socket can be shared");
+    let writer = thread::spawn(move || {
+        let request: &[u8] = b"\x82\xa7Command\xa7members\xa3Seq\x02";
+        pile.write_all(&request.repeat(PILE)).expect("the agent takes all requests");
+    });
+    let (mut seen, mut answers) = (Vec::new(), 0);
+    while answers < PILE {
+        let mut chunk = [0; 4096];
+        let length = client.read(&mut chunk).expect("the agent answers");
+        assert_ne!(length, 0, "the connection ended after {answers} answers");
+        seen.extend_from_slice(&chunk[..length]);
+        while let Some(at) = seen.windows(OK.len()).position(|window| window == OK) {
+            seen.drain(..at + OK.len());
+            answers += 1;
+        }
+    }
+    writer.join().expect("it only writes");
+    agent.stop();
+}
+
+fn a_half_closed_client(run: Run) {
+    let agent = Running::ready(run, "alpha");
+    let mut client = agent.client();
+    client.write_all(&handshake()).expect("the agent listens");
+    client.shutdown(Shutdown::Write).expect("the connection is there");
+    assert_eq!(read(&mut client, HELLO.len()), HELLO);
+    assert_eq!(client.read(&mut [0]).expect("an orderly end"), 0);
+    agent.stop();
+}
+
+fn a_client_that_does_not_read(run: Run) {
+    let agent = Running::ready(run, "alpha");
+    let mut deaf = agent.greeted();
+    deaf.set_nonblocking(true).expect("a socket takes the option");
+    let requests = b"\x82\xa7Command\xa5stats\xa3Seq\x02".repeat(1000);
+    // As many as the agent takes without being heard.
+    while deaf.write(&requests).is_ok_and(|length| length == requests.len()) {
+        agent.greeted();
+    }
+    agent.greeted();
+    agent.stop();
+}
+
+fn garbage_from_a_client(run: Run) {
+    let agent = Running::ready(run, "alpha");
+    let mut other = agent.greeted();
+    for garbage in [&b"\xc1\xc1\xc1\xc1"[..], b"GET / HTTP/1.0\r\n\r\n", &[0x93; 4096]] {
+        let mut client = agent.client();
+        client.write_all(garbage).expect("the agent listens");
+        // A reset is an end too: the agent need not read what it does not understand.
+        let _ = client.read_to_end(&mut Vec::new());
+    }
+    other.write_all(b"\x82\xa7Command\xa7members\xa3Seq\x07").expect("this connection lives");
+    assert_eq!(read(&mut other, OK.len() + 1), [OK, b"\x07"].concat());
+    agent.stop();
+}
+
+fn a_leave_over_rpc(run: Run) {
+    let agent = Running::ready(run, "alpha");
+    let mut client = agent.greeted();
+    client.write_all(b"\x82\xa7Command\xa5leave\xa3Seq\x09").expect("the agent listens");
+    assert_eq!(read(&mut client, OK.len() + 1), [OK, b"\x09"].concat());
+    assert_eq!(agent.end().0, 0);
+}
+
+fn two_agents(run: Run) {
+    let alpha = Running::ready(run, "alpha");
+    let port = alpha.gossip.port();
+    let beta = Running::start(run, "beta", |config| config.start_join = vec![format!("localhost:{port}")]);
+    beta.screen.wait_for("Join completed. Synced with 1 initial agents");
+    beta.screen.wait_for("EventMemberJoin: alpha 127.0.0.1");
+    alpha.screen.wait_for("EventMemberJoin: beta 127.0.0.1");
+    alpha.signal(Signal::Interrupt);
+    beta.screen.wait_for("EventMemberLeave: alpha 127.0.0.1");
+    assert_eq!(alpha.end().0, 0);
+    beta.stop();
+}
+
+fn a_refused_join(run: Run) {
+    // Bound and not listening: nobody else gets the port, and connections are refused.
+    let nobody = UdpSocket::bind((LOOPBACK, 0)).and_then(|socket| socket.local_addr()).expect("a free port");
+    let agent = Running::start(run, "alpha", |config| config.start_join = vec![nobody.to_string()]);
+    let (status, text) = agent.end();
+    assert_eq!(status, 1);
+    assert!(text.contains(&format!("dial tcp {nobody}: connect: connection refused")), "{text}");
+}
+
+fn a_flood(run: Run) {
+    let agent = Running::ready(run, "alpha");
+    let source = UdpSocket::bind((LOOPBACK, 0)).expect("a free port");
+    for number in 0..20_000_u32 {
+        // What the system drops does not matter here.
+        let _ = source.send_to(&number.to_be_bytes().repeat(25), agent.gossip);
+    }
+    agent.greeted();
+    agent.stop();
+}
+
+fn children_and_sleep(run: Run) {
+    const SLEEP: Duration = Duration::from_secs(3);
+    /// Turns in that time. The node wakes a few times a second at most; a loop that spins makes thousands.
+    const TURNS: u64 = 30;
+    let handler = Handler::parse(b"member-join=echo \"$SERF_EVENT heard by $SERF_SELF_NAME\"; cat").expect("a handler");
+    let agent = Running::start(run, "alpha", |config| config.handlers = vec![handler]);
+    agent.screen.wait_for("member-join heard by alpha");
+    let before = agent.turns.load(Ordering::Relaxed);
+    thread::sleep(SLEEP);
+    let turns = agent.turns.load(Ordering::Relaxed) - before;
+    assert!(turns <= TURNS, "{turns} turns of an idle agent in {SLEEP:?}");
+    agent.stop();
+}

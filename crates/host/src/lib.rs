@@ -18,6 +18,7 @@ pub mod driver;
 pub mod inbox;
 pub mod interface;
 pub mod limits;
+pub mod machine;
 pub mod multicast;
 pub mod resolve;
 pub mod signals;

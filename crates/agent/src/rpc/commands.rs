@@ -18,7 +18,6 @@ use crate::log::level_named;
 use crate::throttle::Throttle;
 use villein_core::command::{Command, CommandError, QueryParams};
 use villein_core::note::Level;
-use villein_core::text::Text;
 use villein_core::time::Duration;
 use villein_rpc::request::{Query, Request, Respond, TagChange, UserEvent, VERSION};
 use villein_rpc::response::KeyReport;
@@ -117,7 +116,8 @@ impl Session {
     }
 
     fn event(&mut self, seq: u64, body: UserEvent, cx: &mut Cx<'_>) -> Outcome {
-        let (name, payload) = (escape::line(&body.name), escape::quoted(body.payload.as_deref().unwrap_or_default()));
+        let (name, payload) =
+            (escape::line(&body.name), escape::quoted(body.payload.as_deref().unwrap_or_default()));
         let coalesced = body.coalesce;
         cx.log(
             Level::Debug,
@@ -206,7 +206,8 @@ impl Session {
     }
 
     fn query(&mut self, seq: u64, body: Query, cx: &mut Cx<'_>) -> Outcome {
-        let (name, payload) = (escape::line(&body.name), escape::quoted(body.payload.as_deref().unwrap_or_default()));
+        let (name, payload) =
+            (escape::line(&body.name), escape::quoted(body.payload.as_deref().unwrap_or_default()));
         cx.log(Level::Debug, "agent", &format!("Requesting query send: {name}. Payload: {payload}"));
         let Ok(nanoseconds) = u64::try_from(body.timeout) else {
             return self.refuse(seq, "The timeout of a query cannot be negative", cx);

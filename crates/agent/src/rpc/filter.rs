@@ -35,13 +35,13 @@ impl Filter {
     /// Whether all expressions match; a missing tag counts as empty.
     pub(super) fn matches(&self, member: &Member) -> bool {
         let is_match = |regex: &Regex, bytes: &[u8]| regex.is_match(&String::from_utf8_lossy(bytes));
-        let optional = |regex: &Option<Regex>, bytes| regex.as_ref().is_none_or(|regex| is_match(regex, bytes));
+        let optional =
+            |regex: &Option<Regex>, bytes| regex.as_ref().is_none_or(|regex| is_match(regex, bytes));
         optional(&self.name, &member.name)
             && optional(&self.status, member.status.name().as_bytes())
-            && self
-                .tags
-                .iter()
-                .all(|(tag, regex)| is_match(regex, member.tags.get(tag).map_or(&[], |value| value.as_bytes())))
+            && self.tags.iter().all(|(tag, regex)| {
+                is_match(regex, member.tags.get(tag).map_or(&[], |value| value.as_bytes()))
+            })
     }
 }
 
@@ -102,7 +102,11 @@ mod tests {
             ("", "", &[("role", "web"), ("none", "x")], false),
         ] {
             let filter = Filter::new(&request(name, status, tags)).expect("the expressions are valid");
-            assert_eq!(filter.matches(&member(b"alpha", &[("role", "web")])), wanted, "{name} {status} {tags:?}");
+            assert_eq!(
+                filter.matches(&member(b"alpha", &[("role", "web")])),
+                wanted,
+                "{name} {status} {tags:?}"
+            );
         }
         let any = Filter::new(&request("a..", "", &[])).expect("the expression is valid");
         assert!(any.matches(&member(b"a\xff\xfe", &[])), "bytes that are not UTF-8 count as characters");

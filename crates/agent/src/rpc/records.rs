@@ -14,7 +14,8 @@ pub(super) fn of_member(member: &Member) -> rpc::Member {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
-    let [protocol_min, protocol_max, protocol_cur, delegate_min, delegate_max, delegate_cur] = member.versions.0;
+    let [protocol_min, protocol_max, protocol_cur, delegate_min, delegate_max, delegate_cur] =
+        member.versions.0;
     rpc::Member {
         name: text(&member.name),
         addr,

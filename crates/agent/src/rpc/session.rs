@@ -160,8 +160,12 @@ impl Session {
 
     /// Sends an event to each stream that wants it, once.
     pub(super) fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) {
-        let wanted: Vec<u64> =
-            self.streams.iter().filter(|(_, stream)| stream.filter.matches(event)).map(|(&seq, _)| seq).collect();
+        let wanted: Vec<u64> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.filter.matches(event))
+            .map(|(&seq, _)| seq)
+            .collect();
         for seq in wanted {
             let id = match event {
                 Event::Query { key, deadline, .. } => self.remember_query(*key, *deadline, cx.clock.now),

@@ -8,23 +8,26 @@ use villein_rpc::response::{Stats, TextMap};
 /// Notes of the node about what it refused from the network, by what was refused.
 const REFUSALS: [(&str, &[&str]); 3] = [
     ("packets", &["PacketRefused"]),
-    ("messages", &[
-        "MessageMalformed",
-        "SerfMalformed",
-        "PingMisdirected",
-        "AliveRefused",
-        "ClockJump",
-        "EventTooOld",
-        "QueryTooOld",
-        "SlotFull",
-        "FilterMalformed",
-        "FilterInvalid",
-        "RelayRefused",
-        "CoordinateRefused",
-        "IntentsFull",
-        "MembersFull",
-        "TableFull",
-    ]),
+    (
+        "messages",
+        &[
+            "MessageMalformed",
+            "SerfMalformed",
+            "PingMisdirected",
+            "AliveRefused",
+            "ClockJump",
+            "EventTooOld",
+            "QueryTooOld",
+            "SlotFull",
+            "FilterMalformed",
+            "FilterInvalid",
+            "RelayRefused",
+            "CoordinateRefused",
+            "IntentsFull",
+            "MembersFull",
+            "TableFull",
+        ],
+    ),
     ("streams", &["StreamRefused", "StreamLimit"]),
 ];
 
@@ -77,10 +80,14 @@ fn dropped(cx: &Cx<'_>) -> TextMap {
     let mut section = section([("rpc", cx.counters.rpc.to_string().into())]);
     for (sum, notes) in REFUSALS {
         let total: u64 = notes.iter().map(|note| count(note)).sum();
+        let total = if sum == "packets" { total + cx.counters.overflow } else { total };
         section.insert(sum.into(), total.to_string().into());
         for note in notes.iter().filter(|note| count(note) > 0) {
             section.insert((*note).into(), count(note).to_string().into());
         }
+    }
+    if cx.counters.overflow > 0 {
+        section.insert("Overflow".into(), cx.counters.overflow.to_string().into());
     }
     section
 }
@@ -90,11 +97,9 @@ fn event_handlers(cx: &Cx<'_>) -> TextMap {
     let mut section = TextMap::new();
     for handler in &cx.config.handlers {
         for word in handler.filter.words() {
-            let commands = section.entry(Text::from(word)).or_insert_with(Text::default);
-            *commands = match commands.is_empty() {
-                true => handler.command.as_slice().into(),
-                false => [commands.as_bytes(), &handler.command].join(&b", "[..]).into(),
-            };
+            let commands = section.entry(Text::from(word)).or_default();
+            let separator: &[u8] = if commands.is_empty() { b"" } else { b", " };
+            *commands = [commands.as_bytes(), separator, &handler.command].concat().into();
         }
     }
     section

@@ -100,7 +100,8 @@ fn encoded(response: &KeyResponse<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::serf::{decode_key_response, encode_key_request};
+    use crate::wire::message::{Response, SerfMessage};
+    use crate::wire::serf::{decode_key_response, encode_key_request, encode_serf};
 
     fn key(number: u8) -> Key {
         Key::from_bytes(&[number; 32]).unwrap()
@@ -181,6 +182,19 @@ mod tests {
         let none = "truncated key list response, showing first 0 of 3 keys".to_owned();
         assert_eq!(show(3, 170), Some((0, none)));
         assert_eq!(show(3, 20), None);
+    }
+
+    /// What the reference makes of 30 keys on a node named "a" (gossip.md 13.11).
+    #[test]
+    fn the_list_is_as_long_as_the_reference_one() {
+        let fits = |answer: &[u8]| {
+            let response = Response { ltime: 5, id: 1 << 30, from: b"a", flags: 0, payload: Some(answer) };
+            let mut bytes = Vec::new();
+            encode_serf(&SerfMessage::Response(response), &mut bytes);
+            bytes.len() <= 1024
+        };
+        let (answer, _) = list(Some(&ring(30)), 1024, fits);
+        assert_eq!(decode_key_response(&answer.unwrap()).unwrap().keys.unwrap().len(), 17);
     }
 
     #[test]

@@ -22,6 +22,8 @@ mod members;
 mod presence;
 mod reaping;
 mod ring;
+#[cfg(test)]
+mod tests;
 
 use crate::Stats;
 use crate::broadcast::{SerfQueue, Token};

@@ -165,9 +165,8 @@ impl Swim {
     pub(super) fn on_push_pull_due(&mut self, cx: &mut Cx<'_>) {
         self.timers.set(Timer::PushPull, cx.now + self.push_pull_interval());
         let me = &self.name;
-        self.table.choose(1, cx.rng, &mut self.chosen, |entry| {
-            entry.state == State::Alive && entry.name != *me
-        });
+        self.table
+            .choose(1, cx.rng, &mut self.chosen, |entry| entry.state == State::Alive && entry.name != *me);
         let Some(idx) = self.chosen.first() else { return };
         let with = self.table.get(*idx).socket_addr();
         if self.streams.has_room() {

@@ -229,7 +229,8 @@ impl Swim {
         [self.timers.next(), gossip].into_iter().flatten().min()
     }
 
-    /// Announces new metadata under a new incarnation; `token` finishes when it has been gossiped.
+    /// Announces new metadata under a new incarnation; `token` finishes when it has been gossiped. A node
+    /// that leaves announces nothing any more, and the token does not finish.
     pub(crate) fn update_meta(
         &mut self,
         meta: &[u8],
@@ -240,7 +241,7 @@ impl Swim {
         self.announce(meta, Some(token), notices, cx);
     }
 
-    /// Says that this node leaves. It goes on answering and gossiping (gossip.md 12).
+    /// Says, once, that this node leaves. It goes on answering and gossiping (gossip.md 12).
     pub(crate) fn leave(&mut self, token: Token, notices: &mut Vec<Notice>, cx: &mut Cx<'_>) {
         self.leaving = true;
         let name = self.name.clone();
@@ -249,7 +250,8 @@ impl Swim {
     }
 
     /// Sends one message for the layer above of another node, directly. One that fits no datagram is dropped.
-    pub(crate) fn send_user(&mut self, to: SocketAddr, body: &[u8], cx: &mut Cx<'_>) {
+    #[expect(clippy::unused_self, reason = "what goes to another node goes through this layer")]
+    pub(crate) fn send_user(&self, to: SocketAddr, body: &[u8], cx: &mut Cx<'_>) {
         if body.len() >= limits::DATAGRAM {
             return cx.note(Note::DatagramTooLong { to, length: body.len() });
         }

@@ -152,6 +152,7 @@ mod tests {
     const ME: Subject = Myself { leaving: false };
     const ME_LEAVING: Subject = Myself { leaving: true };
 
+    #[expect(clippy::unnecessary_wraps, reason = "rows hold what `judge` takes, which may be unknown")]
     fn known(state: State, incarnation: u32) -> Option<Known> {
         Some(Known { state, incarnation })
     }
@@ -313,8 +314,9 @@ mod tests {
     }
 
     fn incarnation_of(claim: Claim) -> u32 {
-        let (Claim::Alive { incarnation, .. } | Claim::Suspect { incarnation } | Claim::Dead { incarnation, .. }) =
-            claim;
+        let (Claim::Alive { incarnation, .. }
+        | Claim::Suspect { incarnation }
+        | Claim::Dead { incarnation, .. }) = claim;
         incarnation
     }
 

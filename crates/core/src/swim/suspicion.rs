@@ -44,7 +44,8 @@ impl Suspicion {
 
     /// Counts a further accuser; `false` if it changes nothing.
     pub(super) fn confirm(&mut self, from: &[u8]) -> bool {
-        if self.confirmations() >= self.wanted || self.accusers.iter().any(|accuser| accuser.as_bytes() == from)
+        if self.confirmations() >= self.wanted
+            || self.accusers.iter().any(|accuser| accuser.as_bytes() == from)
         {
             return false;
         }

@@ -174,6 +174,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Rng;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 

@@ -116,8 +116,18 @@ fn a_node_answers_a_query_once_and_in_time() {
     assert_eq!(lab.command(1, respond(&long)), Reply::Failed(CommandError::ResponseTooLong(1024)));
     assert_eq!(lab.command(1, respond(b"a")), Reply::Done);
     assert_eq!(lab.command(1, respond(b"b")), Reply::Failed(CommandError::AlreadyResponded));
-    lab.run_for(Duration::from_secs(5));
-    assert_eq!(lab.command(1, respond(b"c")), Reply::Failed(CommandError::UnknownQuery));
+    let unknown = Command::Respond { key: QueryKey { ltime: 999, id: 1 }, payload: b"c".as_slice().into() };
+    assert_eq!(lab.command(1, unknown), Reply::Failed(CommandError::UnknownQuery));
+
+    lab.query(0, QueryParams { timeout: Some(Duration::from_secs(2)), ..params("late") });
+    lab.run_for(Duration::from_secs(3));
+    let late = lab.take_events(1).into_iter().find_map(|event| match event {
+        Event::Query { key, .. } => Some(key),
+        _ => None,
+    });
+    let key = late.expect("node1 gets the second query");
+    let respond = Command::Respond { key, payload: b"d".as_slice().into() };
+    assert_eq!(lab.command(1, respond), Reply::Failed(CommandError::PastDeadline));
 }
 
 #[test]

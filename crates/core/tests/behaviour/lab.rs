@@ -185,11 +185,6 @@ impl Lab {
         self.hosts[index].notes.iter().map(|(_, note)| note)
     }
 
-    /// When a note that fits was first made.
-    pub(crate) fn noted_at(&self, index: usize, fits: impl Fn(&Note) -> bool) -> Option<Instant> {
-        self.hosts[index].notes.iter().find(|(_, note)| fits(note)).map(|(at, _)| *at)
-    }
-
     pub(crate) fn clear_records(&mut self) {
         for host in &mut self.hosts {
             host.events.clear();

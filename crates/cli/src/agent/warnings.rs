@@ -1,0 +1,112 @@
+//! What an operator should know about settings that are allowed (agent.md 20.2, 20.5).
+//!
+//! Every warning is one line for the log; none of them changes anything.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use villein_agent::handler::Handler;
+use villein_core::text::Text;
+use villein_host::bind::Rpc;
+
+/// Names beyond this are refused by strict members of newer releases.
+const NAME_BYTES: usize = 128;
+
+/// All warnings about these settings.
+pub(super) fn all(name: &Text, handlers: &[Handler], rpc: &Rpc) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(why) = name_trouble(name) {
+        warnings.push(format!("the node name {why}; other programs may trip over it"));
+    }
+    if !rpc.is_local {
+        let shown = &rpc.shown;
+        warnings.push(format!("RPC listens on '{shown}' without a token: whoever reaches it controls this agent"));
+    }
+    for handler in handlers {
+        if let Some(why) = script_trouble(&handler.command) {
+            let command = String::from_utf8_lossy(&handler.command);
+            warnings.push(format!("event handler '{command}' cannot run: {why}"));
+        }
+    }
+    warnings
+}
+
+fn name_trouble(name: &[u8]) -> Option<&'static str> {
+    let has = |odd: fn(&u8) -> bool| name.iter().any(odd);
+    if std::str::from_utf8(name).is_err() {
+        Some("is not UTF-8")
+    } else if has(u8::is_ascii_control) {
+        Some("contains control characters")
+    } else if has(u8::is_ascii_whitespace) {
+        Some("contains white space")
+    } else if has(|byte| matches!(byte, b'/' | b'|')) {
+        Some("contains '/' or '|'")
+    } else if name.len() > NAME_BYTES {
+        Some("is longer than 128 bytes")
+    } else {
+        None
+    }
+}
+
+/// Why the first word of a command cannot be run, if it is a plain path; what else a shell makes of a command
+/// only the shell knows.
+fn script_trouble(command: &[u8]) -> Option<String> {
+    let mut words = command.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let path = words.next()?;
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,@%".contains(byte);
+    if !path.contains(&b'/') || !path.iter().all(is_plain) {
+        return None;
+    }
+    let path = Path::new(OsStr::from_bytes(path));
+    let shown = path.display();
+    match fs::metadata(path) {
+        Err(_) => Some(format!("{shown} does not exist")),
+        Ok(file) if file.is_dir() => Some(format!("{shown} is a directory")),
+        Ok(file) if file.permissions().mode() & 0o111 == 0 => Some(format!("{shown} is not executable")),
+        Ok(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_cause_trouble() {
+        let long = "x".repeat(200);
+        let cases: [(&[u8], bool); 10] = [
+            (b"alpha-1.example", false),
+            ("ünï".as_bytes(), false),
+            (b"-x", false),
+            (b"quote'd", false),
+            (b"with space", true),
+            (b"new\nline", true),
+            (b"a/b", true),
+            (b"a|b", true),
+            (b"\xff", true),
+            (long.as_bytes(), true),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(name_trouble(name).is_some(), expected, "{}", String::from_utf8_lossy(name));
+        }
+    }
+
+    #[test]
+    fn scripts_that_cannot_run() {
+        let cases = [
+            ("", None),
+            ("true", None),
+            ("/bin/sh -c true", None),
+            ("$HOME/none.sh", None),
+            ("'/none such/x.sh'", None),
+            ("/etc/passwd x", Some("/etc/passwd is not executable")),
+            ("  /none/x.sh --opt", Some("/none/x.sh does not exist")),
+            ("/etc/", Some("/etc/ is a directory")),
+        ];
+        for (command, expected) in cases {
+            assert_eq!(script_trouble(command.as_bytes()).as_deref(), expected, "{command}");
+        }
+    }
+}
