@@ -157,6 +157,7 @@ fn payload_lines(payload: Option<&[u8]>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use villein_core::member::MemberEventKind;
 
     fn tags(pairs: &[(&str, &str)]) -> Tags {
         pairs.iter().map(|&(name, value)| (Text::from(name), Text::from(value))).collect()
@@ -186,6 +187,163 @@ mod tests {
             [(b"SERF_TAG_A_B".to_vec(), b"3".to_vec()), (b"SERF_TAG_C".to_vec(), b"4".to_vec())]
         );
         assert_eq!(hidden_tags(&tags), [&Text::from("a-b"), &Text::from("a.b")]);
+    }
+
+    /// One recorded run of a handler: its `SERF_` variables and its standard input.
+    struct Recorded {
+        env: Vec<(Vec<u8>, Vec<u8>)>,
+        stdin: Vec<u8>,
+    }
+
+    fn unhex(text: &str) -> Vec<u8> {
+        let digits = text.as_bytes().chunks_exact(2);
+        digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).expect("hex")).collect()
+    }
+
+    fn recorded(text: &[u8]) -> Vec<Recorded> {
+        let text = String::from_utf8_lossy(text);
+        let invocations = text.split("@@ invocation\n").skip(1);
+        invocations
+            .map(|invocation| {
+                let (env, rest) = invocation.split_once("@@ stdin ").expect("each run has an input");
+                let variable = |line: &str| match line.strip_prefix("(hex) ") {
+                    Some(hex) => unhex(hex),
+                    None => line.as_bytes().to_vec(),
+                };
+                let mut env: Vec<_> = env
+                    .lines()
+                    .map(variable)
+                    // The recorded agent had inherited this one, and left it to all handlers.
+                    .filter(|line| line.starts_with(b"SERF_") && line != b"SERF_QUERY_NAME=inherited")
+                    .map(|line| {
+                        let at = line.iter().position(|&byte| byte == b'=').expect("a variable has a value");
+                        (line[..at].to_vec(), line[at + 1..].to_vec())
+                    })
+                    .collect();
+                env.sort();
+                let is_empty = rest.starts_with("(0 bytes)");
+                let stdin = if is_empty {
+                    Vec::new()
+                } else {
+                    unhex(rest.lines().nth(1).expect("the input stands in hex"))
+                };
+                Recorded { env, stdin }
+            })
+            .collect()
+    }
+
+    /// The reference writes tags in any order.
+    fn sorted_tags(stdin: &[u8]) -> Vec<Vec<u8>> {
+        let sorted = |line: &[u8]| {
+            let mut parts: Vec<&[u8]> = line.split(|byte| matches!(byte, b'\t' | b',')).collect();
+            let fixed = parts.len().min(3);
+            parts[fixed..].sort_unstable();
+            parts.join(&b'|')
+        };
+        stdin.split(|&byte| byte == b'\n').map(sorted).collect()
+    }
+
+    fn alpha() -> Member {
+        member(
+            "alpha",
+            1,
+            &[("role", "web"), ("my-tag.x", "1"), ("9lives", "cat"), ("UPPER", "u"), ("v", "1=2")],
+        )
+    }
+
+    fn member(name: &str, host: u8, pairs: &[(&str, &str)]) -> Member {
+        Member {
+            name: name.into(),
+            addr: villein_core::member::WireAddr::from_ip([127, 0, 0, host].into()),
+            port: 7946,
+            tags: tags(pairs),
+            status: villein_core::member::Status::Alive,
+            versions: villein_core::member::Versions::ours(5),
+        }
+    }
+
+    fn members(kind: MemberEventKind, members: Vec<Member>) -> Event {
+        Event::Members { kind, members }
+    }
+
+    fn user(ltime: u64, name: &[u8], payload: Option<&[u8]>) -> Event {
+        Event::User { ltime, name: name.into(), payload: payload.map(Into::into), coalesce: false }
+    }
+
+    fn query(ltime: u64, payload: Option<&[u8]>) -> Event {
+        let key = QueryKey { ltime, id: 9 };
+        Event::Query { key, name: "load".into(), payload: payload.map(Into::into), deadline: Instant::NEVER }
+    }
+
+    #[test]
+    fn processes_get_what_the_reference_gives_them() {
+        let beta = |pairs: &[(&str, &str)]| member("beta", 2, pairs);
+        let gamma = member("ga\tm\nma", 3, &[("a", "x\ty"), ("b", "l1\nl2"), ("c", "p,q=r")]);
+        let changed = || vec![beta(&[("role", "db"), ("v", "2")])];
+        let cases: [(&[u8], Vec<Event>); 8] = [
+            (
+                include_bytes!("../tests/golden/handlers/user.txt"),
+                vec![
+                    user(1, b"deploy", Some(b"1.2.3")),
+                    user(2, b"deploy", None),
+                    user(3, b"name with spaces", Some(b"two\nlines\n")),
+                    user(4, b"x", Some(b"\n")),
+                ],
+            ),
+            (
+                include_bytes!("../tests/golden/handlers/user-binary.txt"),
+                vec![user(5, b"bin\x01\xff", Some(b"\x00\xff\xfe\r\n\x80"))],
+            ),
+            (
+                include_bytes!("../tests/golden/handlers/user-coalesced.txt"),
+                vec![user(8, b"burst", Some(b"p2"))],
+            ),
+            (
+                include_bytes!("../tests/golden/handlers/query.txt"),
+                vec![query(1, Some(b"arg")), query(2, None)],
+            ),
+            (
+                include_bytes!("../tests/golden/handlers/member-join.txt"),
+                vec![members(MemberEventKind::Join, vec![beta(&[("role", "db")]), gamma])],
+            ),
+            (
+                include_bytes!("../tests/golden/handlers/member-join-self.txt"),
+                vec![members(MemberEventKind::Join, vec![alpha()])],
+            ),
+            (
+                include_bytes!("../tests/golden/handlers/member-update.txt"),
+                vec![members(MemberEventKind::Update, changed())],
+            ),
+            (
+                include_bytes!("../tests/golden/handlers/member-leave.txt"),
+                vec![members(MemberEventKind::Leave, changed())],
+            ),
+        ];
+        for (text, events) in cases {
+            let recorded = recorded(text);
+            assert_eq!(recorded.len(), events.len());
+            for (recorded, event) in recorded.iter().zip(&events) {
+                let job = Job::new(event).expect("the event is for handlers");
+                let spawn = job.spawn(b"x", &alpha()).expect("no variable holds a NUL byte");
+                let mut env = spawn.env.clone();
+                env.sort();
+                assert_eq!(env, recorded.env, "{event:?}");
+                assert_eq!(sorted_tags(&spawn.stdin), sorted_tags(&recorded.stdin), "{event:?}");
+                assert_eq!(spawn.stdin.len(), recorded.stdin.len());
+                assert!(spawn.unset.iter().all(|name| env.iter().all(|(set, _)| set != name)));
+                assert_eq!(spawn.unset.len() + job.variables.len(), EVENT_VARIABLES.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_nul_byte_fits_no_environment() {
+        let spawn = |event: &Event, local: &Member| {
+            Job::new(event).expect("the event is for handlers").spawn(b"x", local)
+        };
+        assert_eq!(spawn(&user(1, b"a\0b", None), &alpha()), None);
+        assert_eq!(spawn(&user(1, b"a", None), &member("a", 1, &[("t", "\0")])), None);
+        assert!(spawn(&user(1, b"a", Some(b"\0")), &alpha()).is_some(), "a payload may hold any byte");
     }
 
     #[test]

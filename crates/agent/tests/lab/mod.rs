@@ -12,7 +12,8 @@ use villein_agent::Agent;
 use villein_agent::config::Config;
 use villein_agent::handler::Handler;
 use villein_agent::io::{
-    Action, ChildId, ChildStatus, Clock, Conn, ConnEvent, ConnOp, Input, Outbox, ResolveId, Signal, Socket, Spawn,
+    Action, ChildId, ChildStatus, Clock, Conn, ConnEvent, ConnOp, Input, Outbox, ResolveId, Signal, Socket,
+    Spawn,
 };
 use villein_core::config::Config as NodeConfig;
 use villein_core::member::WireAddr;
@@ -101,19 +102,25 @@ impl Lab {
         for action in out.actions() {
             assert_eq!(self.exit, None, "nothing follows an exit: {action:?}");
             match action {
-                Action::Send { socket: Socket::Gossip, to, bytes } if to == self.own => loopback.push(bytes.to_vec()),
+                Action::Send { socket: Socket::Gossip, to, bytes } if to == self.own => {
+                    loopback.push(bytes.to_vec())
+                }
                 Action::Send { socket, to, bytes } => self.sent.push((socket, to, bytes.to_vec())),
                 Action::Conn { conn: Conn::Rpc(conn), op: ConnOp::Write(bytes) } => {
                     assert!(!self.closed.contains(&conn), "nothing is written to a closed connection");
                     self.written.entry(conn).or_default().extend_from_slice(bytes);
                     drained.push(conn);
                 }
-                Action::Conn { conn: Conn::Rpc(conn), op: ConnOp::Close | ConnOp::Abort } => self.closed.push(conn),
+                Action::Conn { conn: Conn::Rpc(conn), op: ConnOp::Close | ConnOp::Abort } => {
+                    self.closed.push(conn)
+                }
                 Action::Conn { conn, op: ConnOp::Connect { .. } } => refused.push(conn),
                 Action::Conn { .. } => {}
                 Action::Resolve { id, host, port } => self.resolving.push((id, host.to_owned(), port)),
                 Action::Spawn { id, spawn } => self.spawned.push((id, spawn.clone())),
-                Action::Print(bytes) => self.printed.push_str(std::str::from_utf8(bytes).expect("output is UTF-8")),
+                Action::Print(bytes) => {
+                    self.printed.push_str(std::str::from_utf8(bytes).expect("output is UTF-8"))
+                }
                 Action::Exit(status) => self.exit = Some(status),
             }
         }

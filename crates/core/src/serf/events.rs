@@ -6,6 +6,7 @@ use super::ring::{Heard, Ring, Slot};
 use crate::broadcast::SerfQueue;
 use crate::command::CommandError;
 use crate::cx::Cx;
+use crate::limits;
 use crate::member::Event;
 use crate::note::Note;
 use crate::text::Text;
@@ -46,6 +47,9 @@ impl Events {
     /// Whether the event is news. A note says why it must be dropped.
     fn hear(&mut self, event: &UserEvent<'_>) -> Result<bool, Note> {
         let ltime = event.ltime;
+        if event.name.len() + event.payload.map_or(0, <[u8]>::len) > limits::USER_EVENT {
+            return Err(Note::SerfMalformed { why: "an event longer than any may be".to_owned() });
+        }
         self.clock.witness(ltime)?;
         if ltime < self.min_time {
             return Ok(false);
@@ -138,6 +142,15 @@ mod tests {
         let note = Note::EventTooOld { name: "x".into(), ltime: 4488, now: 5001 };
         assert_eq!(events.hear(&event(4488, "x", None)), Err(note));
         assert_eq!(events.hear(&event(4489, "x", None)), Ok(true));
+    }
+
+    #[test]
+    fn oversized_events_are_refused() {
+        let mut events = Events::new();
+        let payload = vec![0; limits::USER_EVENT];
+        assert!(matches!(events.hear(&event(3, "x", Some(&payload))), Err(Note::SerfMalformed { .. })));
+        assert_eq!(events.clock.time(), 1);
+        assert_eq!(events.hear(&event(3, "x", Some(&payload[1..]))), Ok(true));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::Node;
 use crate::command::{Command, CommandError, CommandId, QueryParams, Reply};
-use crate::config::Config;
+use crate::config::{Coalesce, Config};
 use crate::crypto::{Key, Keyring};
 use crate::io::{Action, Input, Outbox, StreamEvent, StreamId, StreamOp};
 use crate::member::{Event, MemberEventKind, QueryKey, Status, Tags, WireAddr};
@@ -279,6 +279,35 @@ fn a_leave_alone_takes_the_propagation_delay() {
     assert_eq!(world.replies.get(&id), None);
     world.run(Duration::from_millis(1));
     assert_eq!(world.replies.get(&id), Some(&Reply::Done));
+    assert_eq!(world.news(0), ["member-leave a"]);
+}
+
+#[test]
+fn a_leave_goes_on_when_nobody_hears_of_it_in_time() {
+    let short = Duration::from_millis(50);
+    let mut world = World::joined(2, |_, config| config.broadcast_timeout = short);
+    let force = Command::ForceLeave { name: "nobody".into(), prune: false };
+    let late = Reply::Failed(CommandError::RemovalTimedOut);
+    assert_eq!(world.reply_to(0, force, seconds(1)), late);
+    let late = Reply::Failed(CommandError::UpdateTimedOut);
+    assert_eq!(world.reply_to(0, Command::SetTags(Tags::new()), seconds(1)), late);
+    world.run(seconds(3));
+    let begin = world.now;
+    assert_eq!(world.reply_to(0, Command::Leave, seconds(3)), Reply::Done);
+    assert_eq!(world.now.since(begin), seconds(1) + 2 * short);
+    assert_eq!(world.noted(0, "LeaveTimeout"), 2);
+    assert_eq!(world.status(1, 0), Status::Left);
+}
+
+#[test]
+fn a_leave_delivers_what_is_held() {
+    let hours = Duration::from_hours(1);
+    let mut world = World::apart(1, |_, config| {
+        config.coalesce = Some(Coalesce { period: hours, quiescent: hours });
+    });
+    world.run(seconds(5));
+    assert!(world.events.is_empty());
+    assert_eq!(world.reply_to(0, Command::Leave, seconds(1)), Reply::Done);
     assert_eq!(world.news(0), ["member-leave a"]);
 }
 
