@@ -321,3 +321,63 @@ fn draw_seed(rng: &mut Rng) -> [u8; 32] {
     }
     seed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Action;
+    use std::net::{IpAddr, Ipv4Addr};
+    use villein_core::config::Config as NodeConfig;
+    use villein_core::member::WireAddr;
+    use villein_core::time::Duration;
+
+    fn config() -> Config {
+        let addr = WireAddr::from_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Config {
+            node: NodeConfig::new("same".into(), addr, 7946),
+            profile_name: "lan".to_owned(),
+            bind_text: "127.0.0.1:7946".to_owned(),
+            advertise_text: None,
+            rpc_text: "127.0.0.1:7373".to_owned(),
+            rpc_auth: Vec::new(),
+            log_level: Level::Info,
+            handlers: Vec::new(),
+            start_join: Vec::new(),
+            retry_join: Vec::new(),
+            retry_interval: Duration::from_secs(30),
+            retry_max: 0,
+            replay_on_join: false,
+            leave_on_terminate: false,
+            skip_leave_on_interrupt: false,
+            discover: None,
+            bind_port: 7946,
+            cpu_count: 1,
+            start_warnings: Vec::new(),
+        }
+    }
+
+    /// The vote itself is the node's; here it is what an operator sees of its outcome.
+    #[test]
+    fn a_lost_name_ends_the_process_as_a_failure() {
+        let mut agent = Agent::new(config(), [1; 32], Instant::ORIGIN);
+        let clock = Clock { now: Instant::ORIGIN, unix_seconds: 0, offset_seconds: 0 };
+        agent.handle(clock, Input::Started, &mut Outbox::new());
+        let mut out = Outbox::new();
+        agent.on_event(&Event::NameLost { matching: 0, responses: 1 }, &mut out);
+        agent.run_errands(&mut out);
+        let mut printed = String::new();
+        let mut status = None;
+        for action in out.actions() {
+            match action {
+                Action::Print(bytes) => printed.push_str(&String::from_utf8_lossy(bytes)),
+                Action::Exit(exit) => status = Some(exit),
+                other => panic!("nothing else is done: {other:?}"),
+            }
+        }
+        assert_eq!(status, Some(1));
+        assert!(printed.contains("[WARN] agent: Serf shutdown detected, quitting\n"), "{printed}");
+        assert!(printed.contains("==> Error: another node has the name 'same'"), "{printed}");
+        assert!(printed.ends_with("[INFO] agent: shutdown complete\n"), "{printed}");
+        assert_eq!(agent.deadline(), None);
+    }
+}

@@ -8,7 +8,7 @@ use villein_core::time::Duration;
 
 macro_rules! transcripts {
     ($($name:literal),* $(,)?) => {
-        [$(($name, &include_bytes!(concat!("golden/rpc/", $name, ".txt"))[..])),*]
+        [$(($name, include_bytes!(concat!("golden/rpc/", $name, ".txt")).as_slice())),*]
     };
 }
 

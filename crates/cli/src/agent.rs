@@ -1,8 +1,8 @@
 //! The `agent` command: from flags to a running agent (agent.md 1, 4.3 and 5).
 //!
-//! Decides the order of the start and what is said when it fails: one line on standard output, exit status
-//! 1. `settings` reads the flags, `warnings` finds what is odd about them; addresses and sockets are the
-//! host's. Invariant: nothing is announced to others before every socket is open.
+//! Decides the order of the start and what is said when it fails: one line on standard output, exit
+//! status 1. `settings` reads the flags, `warnings` finds what is odd about them; addresses and sockets
+//! are the host's. Invariant: nothing is announced to others before every socket is open.
 
 mod settings;
 mod warnings;
@@ -85,10 +85,12 @@ fn start(args: &AgentArgs) -> Result<Boot, String> {
     let name = args.node.clone().filter(|name| !name.is_empty());
     let name = name.unwrap_or_else(|| Text::from(host_name.as_str()));
     let protocol = settings::protocol(args).map_err(|why| format!("{FAILED}: Error creating Serf: {why}"))?;
-    let tags = settings::tags(args, protocol).map_err(|why| format!("{FAILED}: Error creating Serf: {why}"))?;
-    let keyring = key.map(settings::keyring).transpose().map_err(|why| {
-        format!("{FAILED}: Error creating Serf: Failed to create memberlist: {why}")
-    })?;
+    let tags =
+        settings::tags(args, protocol).map_err(|why| format!("{FAILED}: Error creating Serf: {why}"))?;
+    let keyring = key
+        .map(settings::keyring)
+        .transpose()
+        .map_err(|why| format!("{FAILED}: Error creating Serf: Failed to create memberlist: {why}"))?;
     let opened = open(args, &place)?;
     say("Starting Serf agent RPC...");
 
@@ -166,8 +168,8 @@ fn open(args: &AgentArgs, place: &Place) -> Result<Opened, String> {
     Ok(Opened { rpc, gossip, addr, port, multicast })
 }
 
-/// What others are told who listens on `ip`. An address chosen from those of the machine travels in the long form, as it
-/// does from every Serf agent (gossip.md 3.7): the form is part of what peers compare.
+/// What others are told who listens on `ip`. An address chosen from those of the machine travels in the
+/// long form, as it does from every Serf agent (gossip.md 3.7): the form is part of what peers compare.
 fn advertised(ip: IpAddr) -> Result<WireAddr, String> {
     if !ip.is_unspecified() {
         return Ok(WireAddr::from_ip(ip));
@@ -179,7 +181,8 @@ fn advertised(ip: IpAddr) -> Result<WireAddr, String> {
         Some(IpAddr::V6(v6)) => v6.octets(),
         None => {
             return Err(format!(
-                "{FAILED}: No private IP address found, and explicit IP not provided (give one with -bind or -advertise)"
+                "{FAILED}: No private IP address found, and explicit IP not provided \
+                 (give one with -bind or -advertise)"
             ));
         }
     };

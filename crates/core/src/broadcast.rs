@@ -202,9 +202,8 @@ impl Broadcasts {
     pub(crate) fn fill(&mut self, room: usize, batch: &mut Batch) {
         let limit = retransmit_limit(self.retransmit_mult, self.nodes);
         let most = limits::COMPOUND_PARTS.saturating_sub(batch.len());
-        let used = self
-            .members
-            .extract((2, room, most), limit, &mut self.finished, |bytes| batch.push(bytes));
+        let used =
+            self.members.extract((2, room, most), limit, &mut self.finished, |bytes| batch.push(bytes));
         let mut room = room - used;
         let limit = retransmit_limit(self.retransmit_mult, self.serf_members);
         for queue in &mut self.serf {
@@ -258,12 +257,7 @@ mod tests {
     }
 
     /// The words of gossip.md 10.2, without an index.
-    fn naive(
-        items: &mut Vec<(u32, usize, u64)>,
-        overhead: usize,
-        room: usize,
-        limit: u32,
-    ) -> Vec<usize> {
+    fn naive(items: &mut Vec<(u32, usize, u64)>, overhead: usize, room: usize, limit: u32) -> Vec<usize> {
         let mut used = 0;
         let mut taken = Vec::new();
         let mut tiers: Vec<u32> = items.iter().map(|item| item.0).collect();

@@ -213,6 +213,9 @@ mod tests {
     fn a_note_is_a_log_line_and_a_counter() {
         let note = Note::MemberJoined { name: "alpha".into(), ip: IpAddr::from([127, 0, 0, 1]) };
         assert_eq!(note.to_string(), "EventMemberJoin: alpha 127.0.0.1");
-        assert_eq!((note.level(), note.component(), note.name()), (Level::Info, Component::Serf, "MemberJoined"));
+        assert_eq!(
+            (note.level(), note.component(), note.name()),
+            (Level::Info, Component::Serf, "MemberJoined")
+        );
     }
 }

@@ -38,7 +38,8 @@ pub struct Rpc {
 pub fn rpc(text: &str) -> Result<Rpc, String> {
     let failed = |why: String| format!("Error starting RPC listener: {why}");
     let parsed = HostPort::parse(text).map_err(|why| failed(format!("listen tcp: {why}")))?;
-    let port = parsed.port.ok_or_else(|| failed(format!("listen tcp: address {text}: missing port in address")))?;
+    let port =
+        parsed.port.ok_or_else(|| failed(format!("listen tcp: address {text}: missing port in address")))?;
     let hosts: Vec<IpAddr> = if parsed.host.is_empty() {
         // Both families, or the one that there is.
         vec![IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)]
@@ -52,10 +53,13 @@ pub fn rpc(text: &str) -> Result<Rpc, String> {
         match tcp(SocketAddr::new(ip, port)) {
             Ok(listener) => {
                 let port = port_of(listener.local_addr());
-                let shown = if parsed.host.is_empty() { format!(":{port}") } else { host_port(&parsed.host, port) };
+                let shown =
+                    if parsed.host.is_empty() { format!(":{port}") } else { host_port(&parsed.host, port) };
                 return Ok(Rpc { listener, shown, is_local: ip.is_loopback() });
             }
-            Err(error) => refused = format!("listen tcp {}: bind: {}", SocketAddr::new(ip, port), os_words(&error)),
+            Err(error) => {
+                refused = format!("listen tcp {}: bind: {}", SocketAddr::new(ip, port), os_words(&error));
+            }
         }
     }
     Err(failed(refused))
@@ -67,7 +71,9 @@ pub fn gossip(ip: IpAddr, port: u16) -> Result<Gossip, String> {
         let lower = transport.to_lowercase();
         let addr = SocketAddr::new(ip, port);
         let why = os_words(error);
-        format!("Failed to start {transport} listener on \"{ip}\" port {port}: listen {lower} {addr}: bind: {why}")
+        format!(
+            "Failed to start {transport} listener on \"{ip}\" port {port}: listen {lower} {addr}: bind: {why}"
+        )
     };
     let mut attempt = 1;
     loop {
@@ -148,7 +154,10 @@ mod tests {
     #[test]
     fn a_foreign_address_is_refused() {
         let expected = "Failed to start TCP listener on \"192.0.2.1\" port 7946: listen tcp 192.0.2.1:7946: bind: cannot assign requested address";
-        assert_eq!(gossip(IpAddr::from([192, 0, 2, 1]), 7946).map(|gossip| gossip.port), Err(expected.to_owned()));
+        assert_eq!(
+            gossip(IpAddr::from([192, 0, 2, 1]), 7946).map(|gossip| gossip.port),
+            Err(expected.to_owned())
+        );
     }
 
     #[test]

@@ -77,8 +77,8 @@ impl Route {
         Ok(Route { socket, ipv6: bound.local_addr()?.is_ipv6() })
     }
 
-    /// The form in which this socket takes `to`; `None` if a datagram from `socket` to there is not its business.
-    /// The sockets of discovery come in pairs, of which each serves its family; there is one for gossip.
+    /// The form in which this socket takes `to`; `None` if a datagram from `socket` to there is not its
+    /// business. Of the sockets of discovery each serves its family; there is one for all gossip.
     pub fn takes(self, socket: Socket, to: SocketAddr) -> Option<SocketAddr> {
         if socket != self.socket {
             return None;

@@ -46,7 +46,8 @@ impl Children {
             let (status, output) = run(spawn, place);
             let Tail { bytes, total } = output;
             // The driver may have gone before its children, which is fine.
-            let _ = inbox.put_blocking(Arrival::ChildExited { id, status, output: bytes, output_total: total });
+            let _ =
+                inbox.put_blocking(Arrival::ChildExited { id, status, output: bytes, output_total: total });
         });
         started.map(drop).map_err(|error| os_words(&error))
     }
@@ -155,7 +156,7 @@ mod tests {
     }
 
     fn end(inbox: &mut Inbox) -> (ChildId, ChildStatus, String, u64) {
-        let give_up = Instant::now() + Duration::from_secs(60);
+        let give_up = Instant::now() + Duration::from_mins(1);
         while Instant::now() < give_up {
             match inbox.take() {
                 Some(Arrival::ChildExited { id, status, output, output_total }) => {
@@ -186,7 +187,11 @@ mod tests {
             ("echo out; echo err >&2; echo again", ChildStatus::Exited(0), "out\nerr\nagain\n"),
         ];
         for (command, status, output) in cases {
-            assert_eq!(result(&shell(command)), (status, output.to_owned(), output.len() as u64), "{command}");
+            assert_eq!(
+                result(&shell(command)),
+                (status, output.to_owned(), output.len() as u64),
+                "{command}"
+            );
         }
         assert_eq!(result(&shell("/nonexistent/x 2>/dev/null")).0, ChildStatus::Exited(127));
         let status = result(&shell("a\0b")).0;

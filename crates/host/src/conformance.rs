@@ -1,8 +1,9 @@
 //! What every runtime must be able to do, tried with real agents, sockets and children.
 //!
-//! A runtime's tests call [`all`] with its run function. The checks know nothing of the runtime but that function, and of the
-//! agent only what an operator sees: its output, its RPC port, its exit status. They wait for events
-//! with generous limits and measure no speed; everything listens on free ports of the loopback address.
+//! A runtime's tests call [`all`] with its run function. The checks know nothing of the runtime but that
+//! function, and of the agent only what an operator sees: its output, its RPC port, its exit status. They
+//! wait for events with generous limits and measure no speed; everything listens on free ports of the
+//! loopback address.
 
 use crate::bind;
 use crate::boot::{Boot, Sockets};
@@ -25,13 +26,16 @@ use villein_core::text::Text;
 /// The run function of a runtime.
 pub type Run = fn(Boot) -> io::Result<u8>;
 
+/// A name for people, and what panics if the runtime lacks it.
+type Check = (&'static str, fn(Run));
+
 /// How long something that must happen may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Every check, in turn; panics at the first that fails.
 pub fn all(run: Run) {
-    let checks: [(&str, fn(Run)); 11] = [
+    let checks: [Check; 11] = [
         ("a signal ends the agent, and its last words are read", a_signal_ends_the_agent),
         ("a graceful leave ends with 0", a_graceful_leave),
         ("requests come in pieces and in piles", requests_in_pieces_and_piles),
@@ -52,7 +56,7 @@ pub fn all(run: Run) {
 
 /// What an agent has printed.
 #[derive(Clone, Debug, Default)]
-struct Screen(Arc<(Mutex<String>, Condvar)>);
+pub(crate) struct Screen(Arc<(Mutex<String>, Condvar)>);
 
 impl Write for Screen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -68,7 +72,7 @@ impl Write for Screen {
 }
 
 impl Screen {
-    fn wait_for(&self, wanted: &str) {
+    pub(crate) fn wait_for(&self, wanted: &str) {
         let (text, changed) = &*self.0;
         let text = text.lock().unwrap_or_else(PoisonError::into_inner);
         let (text, outcome) = changed
@@ -121,7 +125,8 @@ impl Running {
     }
 
     fn end(self) -> (u8, String) {
-        let status = self.thread.join().expect("a runtime does not panic").expect("its sockets can be waited for");
+        let status =
+            self.thread.join().expect("a runtime does not panic").expect("its sockets can be waited for");
         (status, self.screen.text())
     }
 
@@ -146,7 +151,7 @@ impl Running {
     }
 }
 
-fn config(name: &str, gossip: SocketAddr, rpc_text: &str) -> Config {
+pub(crate) fn config(name: &str, gossip: SocketAddr, rpc_text: &str) -> Config {
     let mut node = NodeConfig::new(Text::from(name), WireAddr::from_ip(gossip.ip()), gossip.port());
     node.profile = Profile::LOCAL;
     Config {
@@ -243,7 +248,12 @@ fn a_half_closed_client(run: Run) {
 
 fn a_client_that_does_not_read(run: Run) {
     let agent = Running::ready(run, "alpha");
-    let mut deaf = agent.greeted();
+    let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    // The smaller its buffer, the sooner the agent notices.
+    deaf.set_recv_buffer_size(4096).expect("a socket takes the option");
+    deaf.connect(&agent.rpc.into()).expect("the RPC port listens");
+    let mut deaf = TcpStream::from(deaf);
+    deaf.write_all(&handshake()).expect("the agent listens");
     deaf.set_nonblocking(true).expect("a socket takes the option");
     let requests = b"\x82\xa7Command\xa5stats\xa3Seq\x02".repeat(1000);
     // As many as the agent takes without being heard.
@@ -313,7 +323,8 @@ fn children_and_sleep(run: Run) {
     const SLEEP: Duration = Duration::from_secs(3);
     /// Turns in that time. The node wakes a few times a second at most; a loop that spins makes thousands.
     const TURNS: u64 = 30;
-    let handler = Handler::parse(b"member-join=echo \"$SERF_EVENT heard by $SERF_SELF_NAME\"; cat").expect("a handler");
+    let handler =
+        Handler::parse(b"member-join=echo \"$SERF_EVENT heard by $SERF_SELF_NAME\"; cat").expect("a handler");
     let agent = Running::start(run, "alpha", |config| config.handlers = vec![handler]);
     agent.screen.wait_for("member-join heard by alpha");
     let before = agent.turns.load(Ordering::Relaxed);

@@ -22,11 +22,13 @@ impl Console {
     pub fn new(out: impl Write + Send + 'static, inbox: Sender) -> io::Result<Console> {
         let (pieces, to_write) = sync_channel(limits::CONSOLE);
         let (finished, done) = channel();
-        thread::Builder::new().name("console".to_owned()).stack_size(limits::THREAD_STACK).spawn(move || {
-            write_all(out, &to_write, &inbox);
-            // Nobody may be waiting for the end, which is fine.
-            let _ = finished.send(());
-        })?;
+        thread::Builder::new().name("console".to_owned()).stack_size(limits::THREAD_STACK).spawn(
+            move || {
+                write_all(out, &to_write, &inbox);
+                // Nobody may be waiting for the end, which is fine.
+                let _ = finished.send(());
+            },
+        )?;
         Ok(Console { pieces: Some(pieces), done, dropped: 0 })
     }
 
@@ -35,7 +37,8 @@ impl Console {
         let Some(pieces) = &self.pieces else { return };
         let mut piece = Vec::new();
         if self.dropped > 0 {
-            piece = format!("==> Output was not read in time: {} pieces are missing here\n", self.dropped).into();
+            piece =
+                format!("==> Output was not read in time: {} pieces are missing here\n", self.dropped).into();
         }
         piece.extend_from_slice(bytes);
         match pieces.try_send(piece) {

@@ -23,8 +23,8 @@ use villein_agent::Agent;
 use villein_agent::io::{Action, ChildStatus, Conn, ConnEvent, ConnOp, Input, Outbox, Socket};
 use villein_core::time::Instant as Virtual;
 
-/// What a shell shows for a program that wrote to nobody (SIGPIPE); the agent ends with it when its output has no
-/// reader any more, as programs in a pipeline do.
+/// What a shell shows for a program that wrote to nobody (SIGPIPE); the agent ends with it when its output
+/// has no reader any more, as programs in a pipeline do.
 pub const OUTPUT_CLOSED_STATUS: u8 = 128 + 13;
 
 /// The five verbs that a runtime brings. None of them waits.
@@ -157,7 +157,9 @@ impl Driver {
                 self.inbox.recycle(bytes);
                 ended
             }
-            Arrival::SendFailed { socket, to, why } => self.give(Input::SendFailed { socket, to, why: &why }, net),
+            Arrival::SendFailed { socket, to, why } => {
+                self.give(Input::SendFailed { socket, to, why: &why }, net)
+            }
             Arrival::Conn { conn, event } => self.take_conn(conn, event, net),
             Arrival::Resolved { id, result } => {
                 let result = result.as_deref().map_err(String::as_str);
@@ -212,15 +214,15 @@ impl Driver {
     /// One input and its actions; `Some` when the agent ends.
     fn give(&mut self, input: Input<'_>, net: &mut impl Net) -> Option<u8> {
         self.agent.handle(self.clock.read(), input, &mut self.outbox);
-        let ended = self.outbox.actions().find_map(|action| self.machine.perform(action, net));
+        let ended = self.outbox.actions().find_map(|action| self.machine.perform(&action, net));
         self.outbox.clear();
         ended
     }
 }
 
 impl Machine {
-    fn perform(&mut self, action: Action<'_>, net: &mut impl Net) -> Option<u8> {
-        match action {
+    fn perform(&mut self, action: &Action<'_>, net: &mut impl Net) -> Option<u8> {
+        match *action {
             Action::Send { socket, to, bytes } => {
                 if let Err(error) = net.send(socket, to, bytes) {
                     self.answers.push_back(Arrival::SendFailed { socket, to, why: os_words(&error) });
@@ -235,7 +237,12 @@ impl Machine {
             Action::Spawn { id, spawn } => {
                 if let Err(why) = self.children.spawn(id, spawn) {
                     let status = ChildStatus::NotStarted(why);
-                    self.answers.push_back(Arrival::ChildExited { id, status, output: Vec::new(), output_total: 0 });
+                    self.answers.push_back(Arrival::ChildExited {
+                        id,
+                        status,
+                        output: Vec::new(),
+                        output_total: 0,
+                    });
                 }
             }
             Action::Print(bytes) => self.console.print(bytes),
@@ -260,5 +267,144 @@ impl Machine {
                 net.abort(conn);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{Screen, config};
+    use crate::inbox::inbox;
+    use villein_agent::config::{Discover, Family};
+    use villein_agent::io::Signal;
+    use villein_core::mdns::{GROUP_V4, Via};
+
+    /// Writes down what it is asked for; nothing is ever sent.
+    #[derive(Debug, Default)]
+    struct Paper {
+        refused: Vec<SocketAddr>,
+        ended: Vec<Conn>,
+    }
+
+    impl Net for Paper {
+        fn send(&mut self, _: Socket, to: SocketAddr, _: &[u8]) -> io::Result<()> {
+            self.refused.push(to);
+            Err(io::Error::from_raw_os_error(101))
+        }
+
+        fn connect(&mut self, _: Conn, _: SocketAddr) {}
+
+        fn write(&mut self, _: Conn, _: &[u8]) {}
+
+        fn close(&mut self, conn: Conn) {
+            self.ended.push(conn);
+        }
+
+        fn abort(&mut self, conn: Conn) {
+            self.ended.push(conn);
+        }
+    }
+
+    struct Lab {
+        driver: Driver,
+        sender: Sender,
+        screen: Screen,
+        net: Paper,
+    }
+
+    fn peer() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 9))
+    }
+
+    fn lab(discover: Option<Discover>) -> Lab {
+        let (clock, screen) = (Clock::new(), Screen::default());
+        let mut config = config("alpha", SocketAddr::from(([127, 0, 0, 1], 7946)), "127.0.0.1:7373");
+        config.discover = discover;
+        let agent = Agent::new(config, [7; 32], clock.now());
+        let (sender, inbox) = inbox();
+        let console = Console::new(screen.clone(), sender.clone()).expect("a thread");
+        let driver = Driver::new(agent, clock, (sender.clone(), inbox), console);
+        let mut lab = Lab { driver, sender, screen, net: Paper::default() };
+        assert_eq!(lab.driver.turn(&mut lab.net), Turn::Continue);
+        lab.screen.wait_for("==> Serf agent running!");
+        lab
+    }
+
+    impl Lab {
+        fn arrive(&mut self, arrival: Arrival) -> Turn {
+            self.sender.put_blocking(arrival).expect("there is room");
+            self.driver.turn(&mut self.net)
+        }
+
+        fn on_conn(&mut self, conn: Conn, event: ConnArrival) {
+            assert_eq!(self.arrive(Arrival::Conn { conn, event }), Turn::Continue);
+        }
+    }
+
+    #[test]
+    fn signals_and_a_closed_output_end_the_agent() {
+        assert_eq!(lab(None).arrive(Arrival::Signal(Signal::Terminate)), Turn::Exit(1));
+        assert_eq!(lab(None).arrive(Arrival::OutputClosed), Turn::Exit(OUTPUT_CLOSED_STATUS));
+    }
+
+    #[test]
+    fn the_agent_hears_nothing_of_a_connection_that_is_over() {
+        let mut lab = lab(None);
+        let conn = Conn::Rpc(5);
+        lab.on_conn(conn, ConnArrival::Data(b"\xc1".to_vec()));
+        assert_eq!(lab.net.ended, [], "it was never accepted");
+        lab.on_conn(conn, ConnArrival::Accepted { from: peer() });
+        lab.on_conn(conn, ConnArrival::Data(b"\xc1".to_vec()));
+        assert_eq!(lab.net.ended, [conn], "garbage ends it");
+        lab.on_conn(conn, ConnArrival::Data(b"\xc1".to_vec()));
+        lab.on_conn(conn, ConnArrival::Failed("late".to_owned()));
+        assert_eq!(lab.net.ended, [conn]);
+    }
+
+    #[test]
+    fn a_connection_that_failed_is_forgotten_by_the_runtime() {
+        let mut lab = lab(None);
+        let conn = Conn::Rpc(6);
+        lab.on_conn(conn, ConnArrival::Accepted { from: peer() });
+        lab.on_conn(conn, ConnArrival::Failed("connection reset by peer".to_owned()));
+        assert_eq!(lab.net.ended, [conn]);
+    }
+
+    #[test]
+    fn a_datagram_that_is_not_sent_is_told() {
+        let families = vec![Family::V4];
+        let discover = Discover { cluster: "demo".to_owned(), host_name: "vm".to_owned(), families };
+        let mut lab = lab(Some(discover));
+        while lab.net.refused.is_empty() {
+            lab.driver.turn(&mut lab.net);
+        }
+        assert_eq!(lab.net.refused[0], GROUP_V4);
+        lab.driver.turn(&mut lab.net);
+        lab.screen.wait_for("network is unreachable");
+        assert!(!lab.driver.is_ready());
+    }
+
+    #[test]
+    fn one_turn_takes_so_many_arrivals() {
+        let mut lab = lab(None);
+        for _ in 0..=limits::ARRIVALS_PER_TURN {
+            lab.sender.datagram(Socket::Mdns(Via::Group), peer(), b"?");
+        }
+        lab.driver.turn(&mut lab.net);
+        assert!(lab.driver.is_ready());
+        lab.driver.turn(&mut lab.net);
+        assert!(!lab.driver.is_ready());
+        assert_eq!(lab.driver.turns().load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn dropped_datagrams_are_told() {
+        let mut lab = lab(None);
+        for _ in 0..limits::INBOX_DATAGRAMS + 5 {
+            lab.sender.datagram(Socket::Gossip, peer(), b"?");
+        }
+        lab.driver.turn(&mut lab.net);
+        lab.screen.wait_for("faster than they are handled: 5 so far");
+        assert!(lab.driver.next_overflow > Virtual::ORIGIN, "the next report comes later");
     }
 }

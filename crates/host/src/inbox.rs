@@ -124,8 +124,7 @@ impl Sender {
     /// Puts a copy of a datagram, or drops and counts it if too many wait.
     pub fn datagram(&self, socket: Socket, from: SocketAddr, bytes: &[u8]) {
         let queued = self.shared.datagram_bytes.load(Ordering::Relaxed);
-        if self.queue.len() >= limits::INBOX_DATAGRAMS
-            || queued + bytes.len() > limits::INBOX_DATAGRAM_BYTES
+        if self.queue.len() >= limits::INBOX_DATAGRAMS || queued + bytes.len() > limits::INBOX_DATAGRAM_BYTES
         {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -134,7 +133,9 @@ impl Sender {
         copy.extend_from_slice(bytes);
         let from = canonical(from);
         self.shared.datagram_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(Arrival::Datagram { socket, from, bytes: copy }) {
+        if let Err(TrySendError::Full(_)) =
+            self.queue.try_send(Arrival::Datagram { socket, from, bytes: copy })
+        {
             self.shared.datagram_bytes.fetch_sub(bytes.len(), Ordering::Relaxed);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -72,7 +72,11 @@ impl Interface {
         }
         if !bind.ip.is_unspecified() {
             let has_it = self.addrs.contains(&bind.ip);
-            return if has_it { Ok((bind, false)) } else { Err(format!("Interface '{name}' has no '{}' address", bind.ip)) };
+            return if has_it {
+                Ok((bind, false))
+            } else {
+                Err(format!("Interface '{name}' has no '{}' address", bind.ip))
+            };
         }
         match self.addrs.iter().find(|ip| !is_link_local(**ip)) {
             Some(&ip) => Ok((Bind { ip, host_is_empty: false, ..bind }, true)),
@@ -101,7 +105,8 @@ pub fn default_route() -> Option<String> {
 fn default_route_of(table: &str) -> Option<String> {
     let routes = table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let (name, destination, metric, mask) = (fields.first()?, fields.get(1)?, fields.get(6)?, fields.get(7)?);
+        let (name, destination, metric, mask) =
+            (fields.first()?, fields.get(1)?, fields.get(6)?, fields.get(7)?);
         let is_default = *destination == "00000000" && *mask == "00000000";
         is_default.then_some((metric.parse::<u32>().ok()?, *name))
     });
@@ -150,19 +155,19 @@ mod tests {
         let (carrier, bench) = (addr("eth3", "100.127.0.1", 10), addr("eth4", "198.19.0.1", 15));
         let unique = addr("eth5", "fd00::5", 64);
         let down = InterfaceAddr { up: false, ..addr("eth6", "192.168.1.1", 30) };
-        let cases: [(&[&InterfaceAddr], Option<&str>, bool, Option<&str>); 9] = [
-            (&[], None, true, None),
-            (&[&lo, &public, &local, &down], None, true, None),
-            (&[&lo, &public, &ten], Some("eth0"), false, Some("10.1.2.3")),
-            (&[&ten, &small], None, false, Some("172.16.0.9")),
-            (&[&ten, &small], Some("eth1"), false, Some("10.1.2.3")),
-            (&[&bench, &carrier], None, false, Some("198.19.0.1")),
-            (&[&unique, &ten], None, true, Some("10.1.2.3")),
-            (&[&unique, &ten], Some("eth5"), true, Some("fd00::5")),
-            (&[&unique, &lo], None, false, None),
+        let cases = [
+            (vec![], None, true, None),
+            (vec![&lo, &public, &local, &down], None, true, None),
+            (vec![&lo, &public, &ten], Some("eth0"), false, Some("10.1.2.3")),
+            (vec![&ten, &small], None, false, Some("172.16.0.9")),
+            (vec![&ten, &small], Some("eth1"), false, Some("10.1.2.3")),
+            (vec![&bench, &carrier], None, false, Some("198.19.0.1")),
+            (vec![&unique, &ten], None, true, Some("10.1.2.3")),
+            (vec![&unique, &ten], Some("eth5"), true, Some("fd00::5")),
+            (vec![&unique, &lo], None, false, None),
         ];
         for (addrs, route, ipv6, expected) in cases {
-            let addrs: Vec<InterfaceAddr> = addrs.iter().map(|&addr| addr.clone()).collect();
+            let addrs: Vec<InterfaceAddr> = addrs.into_iter().cloned().collect();
             assert_eq!(private_address(&addrs, route, ipv6), expected.map(ip), "{addrs:?} {route:?}");
         }
     }
@@ -198,7 +203,10 @@ mod tests {
         assert_eq!(narrow(&["10.0.0.1"], ""), Ok(("10.0.0.1:7946".to_owned(), true)));
         assert_eq!(narrow(&["fe80::1", "10.0.0.1"], ":7000"), Ok(("10.0.0.1:7000".to_owned(), true)));
         assert_eq!(narrow(&["10.0.0.1"], "10.0.0.1:1"), Ok(("10.0.0.1:1".to_owned(), false)));
-        assert_eq!(narrow(&["10.0.0.1"], "10.0.0.2"), Err("Interface 'x0' has no '10.0.0.2' address".to_owned()));
+        assert_eq!(
+            narrow(&["10.0.0.1"], "10.0.0.2"),
+            Err("Interface 'x0' has no '10.0.0.2' address".to_owned())
+        );
         assert_eq!(narrow(&[], ""), Err("Interface 'x0' has no addresses".to_owned()));
         let unusable = Err("Failed to find usable address for interface 'x0'".to_owned());
         assert_eq!(narrow(&["fe80::1", "169.254.0.1"], ""), unusable);

@@ -39,6 +39,10 @@ pub const WRITE_BUFFER: usize = 48 << 20;
 /// How long a closed connection may take to deliver its last bytes.
 pub const CLOSE_LINGER: Duration = Duration::from_secs(10);
 
+/// Bytes that the peer of a closed connection may still send, which are read and thrown away: a connection
+/// dropped with unread bytes is reset, and takes what was written with it.
+pub const CLOSE_DISCARD: usize = 1 << 20;
+
 /// How long an ending process waits for its last bytes to be delivered.
 pub const EXIT_LINGER: Duration = Duration::from_secs(1);
 

@@ -35,7 +35,12 @@ impl Resolver {
     }
 
     /// The answer if it needs no waiting; otherwise it arrives later, exactly once.
-    pub fn resolve(&mut self, id: ResolveId, host: &str, port: u16) -> Option<Result<Vec<SocketAddr>, String>> {
+    pub fn resolve(
+        &mut self,
+        id: ResolveId,
+        host: &str,
+        port: u16,
+    ) -> Option<Result<Vec<SocketAddr>, String>> {
         if let Some(answer) = without_asking(host, port) {
             return Some(answer);
         }

@@ -88,29 +88,25 @@ async fn accept(port: Port, listener: Async<TcpListener>, links: Weak<Links>, in
     let places = Places::new(limits::CONNECTIONS);
     let mut number = 0;
     loop {
-        match listener.accept().await {
-            Ok((stream, from)) => {
-                pause = shortest;
-                let (Some(links), Some(place)) = (links.upgrade(), places.take()) else {
-                    // As many as there may be: the peer sees its connection closed.
-                    future::yield_now().await;
-                    continue;
-                };
-                let (conn, inbox) = (port.accepted(number), inbox.clone());
-                number += 1;
-                links.open(conn, async move {
-                    let _place = place;
-                    let accepted = ConnArrival::Accepted { from };
-                    // A driver that is gone misses nothing.
-                    let _ = inbox.conn(conn, accepted).await;
-                    Ok((stream, _place))
-                });
-            }
-            Err(_) => {
-                Timer::after(pause).await;
-                pause = (pause * 2).min(longest);
-            }
-        }
+        let Ok((stream, from)) = listener.accept().await else {
+            Timer::after(pause).await;
+            pause = (pause * 2).min(longest);
+            continue;
+        };
+        pause = shortest;
+        let (Some(links), Some(place)) = (links.upgrade(), places.take()) else {
+            // As many as there may be: the peer sees its connection closed.
+            drop(stream);
+            future::yield_now().await;
+            continue;
+        };
+        let (conn, inbox) = (port.accepted(number), inbox.clone());
+        number += 1;
+        links.open(conn, async move {
+            // A driver that is gone misses nothing.
+            let _ = inbox.conn(conn, ConnArrival::Accepted { from }).await;
+            Ok((stream, place))
+        });
     }
 }
 

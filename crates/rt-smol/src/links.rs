@@ -55,9 +55,11 @@ struct Unwritten {
     is_zero: (Bytes<()>, Receiver<()>),
 }
 
-/// The part of one connection; given back when the connection is gone.
+/// What driver and task share of one connection; its bytes are given back when the connection is gone.
 struct Share {
     bytes: Cell<usize>,
+    /// Whether the driver has closed it, and wants to hear nothing more.
+    closed: Cell<bool>,
     all: Rc<Unwritten>,
 }
 
@@ -96,14 +98,15 @@ impl Links {
         opening: impl Future<Output = io::Result<(Async<TcpStream>, K)>> + 'static,
     ) {
         let (bytes, to_write) = async_channel::unbounded();
-        let share = Rc::new(Share { bytes: Cell::new(0), all: self.unwritten.clone() });
+        let share =
+            Rc::new(Share { bytes: Cell::new(0), closed: Cell::new(false), all: self.unwritten.clone() });
         let (inbox, share_of_task) = (self.inbox.clone(), share.clone());
         let task = self.executor.spawn(async move {
             let talk = async {
                 let (stream, _kept) = opening.await?;
                 // Requests and answers are small and awaited; a system that refuses only makes them slower.
                 let _ = stream.get_ref().set_nodelay(true);
-                let reading = read(conn, &stream, &inbox);
+                let reading = read(conn, &stream, &share_of_task, &inbox);
                 let writing = write(conn, &stream, &to_write, &share_of_task, &inbox);
                 future::try_zip(reading, writing).await
             };
@@ -141,8 +144,9 @@ impl Links {
 
     pub(crate) fn close(&self, conn: Conn) {
         let Some(Link { bytes, share, task }) = self.open.borrow_mut().remove(&conn) else { return };
-        // The end of the bytes ends the writing half; the share belongs to the task alone from now on.
-        drop((bytes, share));
+        share.closed.set(true);
+        // The end of the bytes ends the writing half.
+        drop(bytes);
         let too_late = async {
             Timer::after(limits::CLOSE_LINGER).await;
         };
@@ -165,10 +169,20 @@ impl Links {
     }
 }
 
-async fn read(conn: Conn, mut stream: &Async<TcpStream>, inbox: &Sender) -> io::Result<()> {
+async fn read(conn: Conn, mut stream: &Async<TcpStream>, share: &Share, inbox: &Sender) -> io::Result<()> {
     let mut chunk = vec![0; limits::READ];
+    let mut discarded = 0;
     loop {
-        let event = match stream.read(&mut chunk).await? {
+        let length = stream.read(&mut chunk).await?;
+        if share.closed.get() && length > 0 {
+            discarded += length;
+            if discarded > limits::CLOSE_DISCARD {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            future::yield_now().await;
+            continue;
+        }
+        let event = match length {
             0 => ConnArrival::End,
             length => {
                 let mut bytes = inbox.buffer();
@@ -199,4 +213,126 @@ async fn write(
     }
     // The peer reads to the end before it sees the connection dropped.
     stream.get_ref().shutdown(Shutdown::Write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+    use villein_agent::io::StreamId;
+    use villein_host::inbox::{Arrival, Inbox, inbox};
+
+    const CONN: Conn = Conn::Rpc(1);
+
+    struct Lab {
+        executor: Rc<LocalExecutor<'static>>,
+        links: Links,
+        inbox: Inbox,
+        peer: TcpStream,
+    }
+
+    fn lab() -> Lab {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let stream = Async::new(listener.accept().expect("a peer").0).expect("a socket");
+        let executor = Rc::new(LocalExecutor::new());
+        let (sender, inbox) = inbox();
+        let links = Links::new(executor.clone(), sender);
+        links.open(CONN, async { Ok((stream, ())) });
+        Lab { executor, links, inbox, peer }
+    }
+
+    impl Lab {
+        fn next(&mut self) -> ConnArrival {
+            async_io::block_on(self.executor.run(self.inbox.ready()));
+            match self.inbox.take() {
+                Some(Arrival::Conn { event, .. }) => event,
+                other => panic!("not of a connection: {other:?}"),
+            }
+        }
+
+        fn flush(&self) {
+            async_io::block_on(self.executor.run(self.links.flush()));
+        }
+    }
+
+    fn read_to_end(mut peer: TcpStream) -> thread::JoinHandle<usize> {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            peer.read_to_end(&mut bytes).expect("an orderly end");
+            bytes.len()
+        })
+    }
+
+    #[test]
+    fn a_closed_connection_delivers_what_was_written() {
+        let lab = lab();
+        let large = vec![1; 8 << 20];
+        lab.links.write(CONN, &large);
+        lab.links.write(CONN, b"end");
+        lab.links.close(CONN);
+        lab.links.write(CONN, b"never");
+        let reader = read_to_end(lab.peer.try_clone().expect("a socket can be shared"));
+        lab.flush();
+        assert_eq!(reader.join().expect("it only reads"), large.len() + 3);
+        assert_eq!(lab.links.unwritten.bytes.get(), 0);
+    }
+
+    #[test]
+    fn a_closed_connection_does_not_listen_for_ever() {
+        let mut lab = lab();
+        lab.links.close(CONN);
+        let mut peer = lab.peer.try_clone().expect("a socket can be shared");
+        let writer = thread::spawn(move || while peer.write_all(&[1; 4096]).is_ok() {});
+        assert_eq!(lab.next(), ConnArrival::Failed("connection aborted".to_owned()));
+        writer.join().expect("its connection ends");
+    }
+
+    #[test]
+    fn everything_written_is_said_once() {
+        let mut lab = lab();
+        lab.links.write(CONN, b"one");
+        lab.links.write(CONN, b"two");
+        assert_eq!(lab.next(), ConnArrival::Drained);
+        lab.peer.shutdown(Shutdown::Write).expect("the connection is there");
+        assert_eq!(lab.next(), ConnArrival::End);
+    }
+
+    #[test]
+    fn an_aborted_connection_forgets_what_was_written() {
+        let lab = lab();
+        lab.links.write(CONN, &vec![1; 8 << 20]);
+        lab.links.abort(CONN);
+        assert!(lab.links.open.borrow().is_empty());
+        lab.flush();
+        assert_eq!(lab.links.unwritten.bytes.get(), 0);
+    }
+
+    #[test]
+    fn too_much_for_one_peer_is_a_failure() {
+        let mut lab = lab();
+        lab.links.write(CONN, &vec![1; limits::WRITE_BUFFER]);
+        lab.links.write(CONN, b"x");
+        assert_eq!(lab.next(), ConnArrival::Failed("too much is waiting to be written".to_owned()));
+    }
+
+    #[test]
+    fn a_connection_that_cannot_be_made_is_a_failure() {
+        let mut lab = lab();
+        let nobody =
+            std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+        lab.links.connect(Conn::Gossip(StreamId::dialed(1)), nobody);
+        assert_eq!(lab.next(), ConnArrival::Failed("connection refused".to_owned()));
+    }
+
+    #[test]
+    fn places_are_bounded_and_come_back() {
+        let places = Places::new(2);
+        let (first, second) = (places.take(), places.take());
+        assert!(first.is_some() && second.is_some() && places.take().is_none());
+        drop(first);
+        assert!(places.take().is_some());
+    }
 }

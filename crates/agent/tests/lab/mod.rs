@@ -13,7 +13,7 @@ use villein_agent::config::Config;
 use villein_agent::handler::Handler;
 use villein_agent::io::{
     Action, ChildId, ChildStatus, Clock, Conn, ConnEvent, ConnOp, Input, Outbox, ResolveId, Signal, Socket,
-    Spawn,
+    Spawn, StreamId,
 };
 use villein_core::config::Config as NodeConfig;
 use villein_core::member::WireAddr;
@@ -38,6 +38,14 @@ pub(crate) struct Lab {
     /// Whether bytes written to clients are drained at once.
     pub(crate) drains: bool,
     own: SocketAddr,
+    /// The two ends of each stream that the agent opened to itself.
+    pipes: BTreeMap<StreamId, StreamId>,
+}
+
+/// What goes through a pipe.
+enum Flow {
+    Bytes(Vec<u8>),
+    End,
 }
 
 /// Settings of a node `alpha` on 127.0.0.1 with the tag `role=web`.
@@ -89,6 +97,7 @@ impl Lab {
             sent: Vec::new(),
             drains: true,
             own,
+            pipes: BTreeMap::new(),
         };
         lab.give(Input::Started);
         lab
@@ -99,11 +108,12 @@ impl Lab {
         let mut out = Outbox::new();
         self.agent.handle(self.clock(), input, &mut out);
         let (mut loopback, mut refused, mut drained) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut accepted, mut flows) = (Vec::new(), Vec::new());
         for action in out.actions() {
             assert_eq!(self.exit, None, "nothing follows an exit: {action:?}");
             match action {
                 Action::Send { socket: Socket::Gossip, to, bytes } if to == self.own => {
-                    loopback.push(bytes.to_vec())
+                    loopback.push(bytes.to_vec());
                 }
                 Action::Send { socket, to, bytes } => self.sent.push((socket, to, bytes.to_vec())),
                 Action::Conn { conn: Conn::Rpc(conn), op: ConnOp::Write(bytes) } => {
@@ -112,14 +122,19 @@ impl Lab {
                     drained.push(conn);
                 }
                 Action::Conn { conn: Conn::Rpc(conn), op: ConnOp::Close | ConnOp::Abort } => {
-                    self.closed.push(conn)
+                    self.closed.push(conn);
                 }
-                Action::Conn { conn, op: ConnOp::Connect { .. } } => refused.push(conn),
-                Action::Conn { .. } => {}
+                Action::Conn { conn: Conn::Rpc(_), op } => panic!("{op:?} is not for clients"),
+                Action::Conn { conn: Conn::Gossip(id), op } => match op {
+                    ConnOp::Connect { to } if to == self.own => accepted.push(id),
+                    ConnOp::Connect { .. } => refused.push(id),
+                    ConnOp::Write(bytes) => flows.push((id, Flow::Bytes(bytes.to_vec()))),
+                    ConnOp::Close | ConnOp::Abort => flows.push((id, Flow::End)),
+                },
                 Action::Resolve { id, host, port } => self.resolving.push((id, host.to_owned(), port)),
                 Action::Spawn { id, spawn } => self.spawned.push((id, spawn.clone())),
                 Action::Print(bytes) => {
-                    self.printed.push_str(std::str::from_utf8(bytes).expect("output is UTF-8"))
+                    self.printed.push_str(std::str::from_utf8(bytes).expect("output is UTF-8"));
                 }
                 Action::Exit(status) => self.exit = Some(status),
             }
@@ -127,14 +142,42 @@ impl Lab {
         for bytes in loopback {
             self.give(Input::Datagram { socket: Socket::Gossip, from: self.own, bytes: &bytes });
         }
-        for conn in refused {
-            self.give(Input::Conn { conn, event: ConnEvent::Failed("connection refused") });
+        for id in refused {
+            self.gossip(id, ConnEvent::Failed("connection refused"));
         }
+        for id in accepted {
+            let far_end = StreamId::accepted(self.pipes.len() as u64);
+            self.pipes.extend([(id, far_end), (far_end, id)]);
+            self.gossip(far_end, ConnEvent::Accepted { from: self.own });
+            self.gossip(id, ConnEvent::Connected);
+        }
+        self.carry(flows);
         drained.sort_unstable();
         drained.dedup();
         for conn in drained {
             if self.drains && !self.closed.contains(&conn) {
                 self.give(Input::Conn { conn: Conn::Rpc(conn), event: ConnEvent::Drained });
+            }
+        }
+    }
+
+    fn gossip(&mut self, id: StreamId, event: ConnEvent<'_>) {
+        self.give(Input::Conn { conn: Conn::Gossip(id), event });
+    }
+
+    fn carry(&mut self, flows: Vec<(StreamId, Flow)>) {
+        for (id, flow) in flows {
+            let Some(&far_end) = self.pipes.get(&id) else { continue };
+            let open = self.pipes.contains_key(&far_end);
+            match flow {
+                Flow::Bytes(bytes) if open => self.gossip(far_end, ConnEvent::Data(&bytes)),
+                Flow::Bytes(_) => {}
+                Flow::End => {
+                    self.pipes.remove(&id);
+                    if open {
+                        self.gossip(far_end, ConnEvent::End);
+                    }
+                }
             }
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn handlers(args: &AgentArgs) -> Result<Vec<Handler>, String> {
 /// What is said and does not hinder the start.
 pub(super) fn notices(args: &AgentArgs) -> Vec<String> {
     let is_low = |flag: Result<Option<i64>, String>| {
-        matches!(flag, Ok(Some(nanos)) if nanos != 0 && i128::from(nanos) < LEAST.as_nanos() as i128)
+        flag.is_ok_and(|nanos| nanos.is_some_and(|nanos| nanos != 0 && nanos < LEAST.as_nanos() as i64))
     };
     let low = |name: &str| format!("Warning: '{name}' is too low. Setting to 1s");
     let role = given(args.role.as_ref()).map(|_| DEPRECATED_ROLE.to_owned());
@@ -118,7 +118,8 @@ pub(super) fn protocol(args: &AgentArgs) -> Result<u8, String> {
 pub(super) fn tags(args: &AgentArgs, protocol: u8) -> Result<Tags, String> {
     let mut tags = Tags::new();
     for word in &args.tags {
-        let (key, value) = split_tag(word).map_err(|message| String::from_utf8_lossy(&message).into_owned())?;
+        let (key, value) =
+            split_tag(word).map_err(|message| String::from_utf8_lossy(&message).into_owned())?;
         tags.insert(Text::from(key), Text::from(value));
     }
     if let Some(role) = args.role.clone().filter(|role| !role.is_empty()) {
@@ -136,18 +137,14 @@ pub(super) fn tags(args: &AgentArgs, protocol: u8) -> Result<Tags, String> {
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Option<Text> {
-        Some(Text::from(text))
-    }
-
     #[test]
     fn nothing_given_is_the_default() {
         let empty = AgentArgs {
-            log_level: text(""),
-            profile: text(""),
-            encrypt: text(""),
-            role: text(""),
-            retry_interval: text("0"),
+            log_level: Some(Text::from("")),
+            profile: Some(Text::from("")),
+            encrypt: Some(Text::from("")),
+            role: Some(Text::from("")),
+            retry_interval: Some(Text::from("0")),
             protocol: Some(0),
             ..AgentArgs::default()
         };
@@ -165,7 +162,8 @@ mod tests {
 
     #[test]
     fn levels_have_aliases() {
-        let level = |name| log_level(&AgentArgs { log_level: text(name), ..AgentArgs::default() });
+        let level =
+            |name| log_level(&AgentArgs { log_level: Some(Text::from(name)), ..AgentArgs::default() });
         assert_eq!(level("Debug"), Ok(Level::Debug));
         assert_eq!(level("error"), Ok(Level::Err));
         assert_eq!(level("warning"), Ok(Level::Warn));
@@ -176,7 +174,8 @@ mod tests {
     #[test]
     fn protocols_are_a_range() {
         let version = |number| protocol(&AgentArgs { protocol: Some(number), ..AgentArgs::default() });
-        let refused = |number: i64, why| Err(format!("Protocol version '{number}' {why}. Must be in range: [2, 5]"));
+        let refused =
+            |number: i64, why| Err(format!("Protocol version '{number}' {why}. Must be in range: [2, 5]"));
         let cases = [
             (-3, Ok(5)),
             (0, Ok(5)),
@@ -195,9 +194,9 @@ mod tests {
     #[test]
     fn short_durations_are_raised_with_a_word() {
         let args = AgentArgs {
-            retry_interval: text("10ms"),
-            broadcast_timeout: text("-1s"),
-            role: text("web"),
+            retry_interval: Some(Text::from("10ms")),
+            broadcast_timeout: Some(Text::from("-1s")),
+            role: Some(Text::from("web")),
             tags: vec![Text::from("role=db"), Text::from("a="), Text::from("b=c=d"), Text::from("a=2")],
             ..AgentArgs::default()
         };
@@ -212,20 +211,24 @@ mod tests {
         assert_eq!(retry_interval(&args), Ok(LEAST));
         assert_eq!(broadcast_timeout(&args), Ok(LEAST));
         let expected = [("a", "2"), ("b", "c=d"), ("role", "web")];
-        let expected: Tags = expected.iter().map(|&(key, value)| (Text::from(key), Text::from(value))).collect();
+        let expected: Tags =
+            expected.iter().map(|&(key, value)| (Text::from(key), Text::from(value))).collect();
         assert_eq!(tags(&args, 5), Ok(expected));
     }
 
     #[test]
     fn tags_fit_into_an_announcement() {
-        let of = |length| AgentArgs { tags: vec![Text::from(format!("big={}", "x".repeat(length)))], ..AgentArgs::default() };
+        let of = |length| AgentArgs {
+            tags: vec![Text::from(format!("big={}", "x".repeat(length)))],
+            ..AgentArgs::default()
+        };
         assert_eq!(tags(&of(400), 5).map(|tags| tags.len()), Ok(1));
         assert_eq!(tags(&of(510), 5), Err("Encoded length of tags exceeds limit of 512 bytes".to_owned()));
     }
 
     #[test]
     fn keys_are_base64_first_and_long_enough_later() {
-        let of = |word| key(&AgentArgs { encrypt: text(word), ..AgentArgs::default() });
+        let of = |word| key(&AgentArgs { encrypt: Some(Text::from(word)), ..AgentArgs::default() });
         assert_eq!(of("!!"), Err("Invalid encryption key: illegal base64 data at input byte 0".to_owned()));
         let short = of("YWJj").expect("it is base64").expect("it was given");
         assert_eq!(keyring(short), Err("key size must be 16, 24 or 32 bytes".to_owned()));

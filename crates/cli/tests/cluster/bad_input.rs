@@ -32,7 +32,8 @@ fn an_agent_that_cannot_start_names_the_flag_or_the_thing() {
         (&["-event-handler=bogus=x.sh"], "Event 'bogus' invoking 'x.sh'"),
         (&["-retry-interval=5"], "missing unit in duration"),
     ] {
-        let words: Vec<&str> = [&[rpc.as_str()], if words[0].starts_with("-bind") { &[] } else { &[bind.as_str()][..] }, words].concat();
+        // The flag under test comes last, and the last one counts.
+        let words = [&[rpc.as_str(), bind.as_str()], words].concat();
         let stdout = refused(&words);
         assert!(stdout.contains(expected), "{words:?} says {expected:?}: {stdout}");
         assert!(stdout.lines().any(|line| line.starts_with("==> ")), "{stdout}");
@@ -96,7 +97,10 @@ fn a_handler_that_cannot_run_is_reported() {
 fn payloads_over_the_limit_and_absent_agents_are_refused() {
     let agent = Agent::on_loopback(Program::Villein, "127.61.4.1", "limits", &[]);
     let printed = client(Program::Villein, &agent, &["event", "n", &"x".repeat(512)]);
-    assert_eq!(printed.stdout, "Error sending event: user event exceeds configured limit of 512 bytes before encoding\n");
+    assert_eq!(
+        printed.stdout,
+        "Error sending event: user event exceeds configured limit of 512 bytes before encoding\n"
+    );
     assert_eq!(printed.status, Some(1));
     let printed = client(Program::Villein, &agent, &["query", "n", &"x".repeat(1100)]);
     assert_eq!(printed.stdout, "Error sending query: query exceeds limit of 1024 bytes\n");
@@ -126,9 +130,12 @@ fn garbage_on_every_port_is_counted_and_survived() {
             .collect();
         socket.send_to(&bytes, "127.61.5.1:7946").expect("loopback takes it");
     }
-    for (port, greeting) in
-        [(7946, &b"GET / HTTP/1.1\r\n\r\n"[..]), (7946, &[7, 1, 0]), (7373, b"GET / HTTP/1.1\r\n\r\n"), (7373, &[0xc1])]
-    {
+    for (port, greeting) in [
+        (7946, &b"GET / HTTP/1.1\r\n\r\n"[..]),
+        (7946, &[7, 1, 0]),
+        (7373, b"GET / HTTP/1.1\r\n\r\n"),
+        (7373, &[0xc1]),
+    ] {
         let mut stream = TcpStream::connect(("127.61.5.1", port)).expect("the port is open");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         stream.write_all(greeting).expect("loopback takes it");
@@ -139,7 +146,11 @@ fn garbage_on_every_port_is_counted_and_survived() {
         }
     }
     let info = || client(Program::Villein, &agent, &["info"]).stdout;
-    wait_until("packets are counted", || counter(&agent, "packets") + counter(&agent, "messages") > 100, info);
+    wait_until(
+        "packets are counted",
+        || counter(&agent, "packets") + counter(&agent, "messages") > 100,
+        info,
+    );
     wait_until("streams are counted", || counter(&agent, "streams") >= 2, info);
     wait_until("requests are counted", || counter(&agent, "rpc") >= 2, info);
     let printed = client(Program::Villein, &agent, &["members"]);

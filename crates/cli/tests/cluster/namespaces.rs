@@ -41,7 +41,10 @@ impl Hosts {
             ip(&["netns", "add", &namespace]);
             ip(&["-n", &namespace, "link", "set", "lo", "up"]);
             let port = format!("port{index}");
-            ip(&["-n", &bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &namespace]);
+            ip(&[
+                "-n", &bridge, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns",
+                &namespace,
+            ]);
             ip(&["-n", &bridge, "link", "set", &port, "master", "br0", "up"]);
             let address = format!("10.60.0.{}/24", 11 + index);
             ip(&["-n", &namespace, "addr", "add", &address, "dev", "eth0"]);
@@ -59,7 +62,8 @@ impl Hosts {
     }
 
     fn shell(&self, host: &str, script: &str) {
-        let printed = run(Command::new("ip").args(["netns", "exec", &self.namespace(host), "sh", "-c", script]));
+        let printed =
+            run(Command::new("ip").args(["netns", "exec", &self.namespace(host), "sh", "-c", script]));
         assert_eq!(printed.status, Some(0), "{script} on {host}: {}", printed.stderr);
     }
 
@@ -121,16 +125,19 @@ fn agents_find_each_other_by_hand() {
 /// A handler that appends its environment and its input to `file`, in one piece.
 fn recorder(folder: &Folder, file: &str) -> String {
     let target = folder.path(file).display().to_string();
-    let body = format!("{{ env | grep ^SERF_ | sort; echo --; cat; echo ==; }} > {target}.$$\ncat {target}.$$ >> {target}");
+    let body = format!(
+        "{{ env | grep ^SERF_ | sort; echo --; cat; echo ==; }} > {target}.$$\ncat {target}.$$ >> {target}"
+    );
     folder.script(&format!("{file}.sh"), &body)
 }
 
 fn start_discovering(hosts: &Hosts, folder: &Folder, guest: &str) -> Agent {
     let all = format!("-event-handler={}", recorder(folder, &format!("{guest}.all")));
-    let some = format!("-event-handler=member-leave,member-failed={}", recorder(folder, &format!("{guest}.gone")));
+    let some =
+        format!("-event-handler=member-leave,member-failed={}", recorder(folder, &format!("{guest}.gone")));
     let hoge = format!("-event-handler=user:hoge={}", recorder(folder, &format!("{guest}.hoge")));
     let role = format!("-tag=role={guest}");
-    let words = ["-iface=eth0", "-discover=oreore", "-profile=local", &role, &all, &some, &hoge];
+    let words = ["-iface=eth0", "-discover=oreore", &role, &all, &some, &hoge];
     hosts.agent(guest, &[&words[..], &["-event-handler=query:shell=/bin/bash"]].concat())
 }
 
@@ -141,7 +148,8 @@ fn agents_find_each_other_by_multicast_and_handle_events() {
     }
     let hosts = Hosts::new("mdns");
     let folder = Folder::new("story");
-    let mut agents: Vec<Agent> = GUESTS.iter().map(|guest| start_discovering(&hosts, &folder, guest)).collect();
+    let mut agents: Vec<Agent> =
+        GUESTS.iter().map(|guest| start_discovering(&hosts, &folder, guest)).collect();
     let mut other = hosts.agent("host", &["-iface=br0", "-discover=another", "-node=other"]);
     for guest in GUESTS {
         hosts.wait_for_members(guest, &ALL_ALIVE);
@@ -164,7 +172,8 @@ fn joins_were_handled(folder: &Folder) {
         let address = format!("{guest}\t10.60.0.1{}\t{guest}\trole={guest}\n", &guest[4..]);
         wait_until(&format!("node1 handles the join of {guest}"), || count(&record(), &address) == 1, record);
     }
-    let expected = "SERF_EVENT=member-join\nSERF_SELF_NAME=node1\nSERF_SELF_ROLE=node1\nSERF_TAG_ROLE=node1\n--\n";
+    let expected =
+        "SERF_EVENT=member-join\nSERF_SELF_NAME=node1\nSERF_SELF_ROLE=node1\nSERF_TAG_ROLE=node1\n--\n";
     assert!(record().starts_with(expected), "{}", record());
 }
 
@@ -175,7 +184,8 @@ fn custom_events_are_handled_once(hosts: &Hosts, folder: &Folder) {
         let record = || folder.read(&format!("{guest}.hoge"));
         wait_until(&format!("{guest} handles the event"), || record().ends_with("==\n"), record);
         let lines: Vec<String> = record().lines().map(str::to_owned).collect();
-        let ltime = lines.iter().find(|line| line.starts_with("SERF_USER_LTIME=")).expect("the time is given");
+        let ltime =
+            lines.iter().find(|line| line.starts_with("SERF_USER_LTIME=")).expect("the time is given");
         let expected = [
             "SERF_EVENT=user",
             &format!("SERF_SELF_NAME={guest}"),
@@ -201,7 +211,8 @@ fn queries_are_answered(hosts: &Hosts, host: &str, acking: &[&str]) {
         sorted(&printed.stdout)
     };
     let expected = |acks: Option<&[&str]>, answers: &[&str]| {
-        let mut lines = vec!["Query 'shell' dispatched".to_owned(), format!("Total Responses: {}", answers.len())];
+        let mut lines =
+            vec!["Query 'shell' dispatched".to_owned(), format!("Total Responses: {}", answers.len())];
         for name in answers {
             lines.extend([format!("Response from '{name}': {name}"), "42".to_owned()]);
         }
@@ -217,7 +228,8 @@ fn queries_are_answered(hosts: &Hosts, host: &str, acking: &[&str]) {
     assert_eq!(ask(&["-relay-factor=2"]), expected(Some(acking), &GUESTS));
     assert_eq!(ask(&["-tag=role=node[23]", "-timeout=1s"]), expected(Some(&GUESTS[1..]), &GUESTS[1..]));
     assert_eq!(ask(&["-node=node1", "-timeout=500ms"]), expected(Some(&GUESTS[..1]), &GUESTS[..1]));
-    let printed = hosts.run(host, &["query", "-format=json", "-node=node3", "-timeout=1s", "shell", "echo hi"]);
+    let printed =
+        hosts.run(host, &["query", "-format=json", "-node=node3", "-timeout=1s", "shell", "echo hi"]);
     assert_eq!(
         printed.stdout,
         "{\n  \"Acks\": [\n    \"node3\"\n  ],\n  \"Responses\": {\n    \"node3\": \"hi\\n\"\n  }\n}\n"
@@ -225,7 +237,7 @@ fn queries_are_answered(hosts: &Hosts, host: &str, acking: &[&str]) {
 }
 
 fn the_host_takes_part(hosts: &Hosts) {
-    let words = ["-iface=br0", "-discover=oreore", "-node=host", "-profile=local"];
+    let words = ["-iface=br0", "-discover=oreore", "-node=host"];
     let mut agent = hosts.agent("host", &words);
     let mut expected = vec!["host 10.60.0.1:7946 alive"];
     expected.extend(ALL_ALIVE);

@@ -66,7 +66,8 @@ impl Folder {
         use std::os::unix::fs::PermissionsExt;
         let path = self.path(file);
         std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).expect("the script can be written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it can be executable");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+            .expect("it can be executable");
         path.display().to_string()
     }
 }
@@ -101,7 +102,12 @@ impl Agent {
     pub(crate) fn on_loopback(program: Program, ip: &str, name: &str, arguments: &[&str]) -> Agent {
         let rpc = format!("{ip}:7373");
         let mut command = Command::new(program.path());
-        command.args(["agent", &format!("-node={name}"), &format!("-bind={ip}"), &format!("-rpc-addr={rpc}")]);
+        command.args([
+            "agent",
+            &format!("-node={name}"),
+            &format!("-bind={ip}"),
+            &format!("-rpc-addr={rpc}"),
+        ]);
         command.args(arguments);
         let agent = Agent::spawn(command, &rpc);
         agent.wait_for("agent: Serf agent starting");
@@ -218,6 +224,7 @@ pub(crate) fn count(text: &str, needle: &str) -> usize {
 }
 
 pub(crate) fn exists(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists()))
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists())
+    })
 }

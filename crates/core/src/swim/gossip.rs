@@ -75,9 +75,9 @@ impl Swim {
     }
 
     fn gossip(&mut self, cx: &mut Cx<'_>) {
-        let Swim { table, chosen, name, profile, .. } = self;
+        let Swim { table, deck, chosen, name, profile, .. } = self;
         let now = cx.now;
-        table.choose(profile.gossip_nodes, cx.rng, chosen, |entry| match entry.state {
+        deck.deal(table, profile.gossip_nodes, cx.rng, chosen, |entry| match entry.state {
             State::Alive | State::Suspect => entry.name != *name,
             // So that a node that was wrongly declared dead hears of it.
             State::Dead => now.since(entry.changed) <= profile.gossip_to_the_dead_time,

@@ -29,6 +29,7 @@ use self::gossip::Metronome;
 use self::merge::Origin;
 use self::probe::Probe;
 use self::relay::Relays;
+use self::table::Deck;
 use crate::broadcast::Token;
 use crate::config::{Config, Profile};
 use crate::cx::Cx;
@@ -123,6 +124,8 @@ pub(crate) struct Swim {
     /// Of the last ping.
     sequence: u32,
     table: Table,
+    /// Who is gossiped with next.
+    deck: Deck,
     awareness: Awareness,
     timers: Timers<Timer>,
     metronome: Metronome,
@@ -156,6 +159,7 @@ impl Swim {
             leaving: false,
             sequence: 0,
             table: Table::default(),
+            deck: Deck::default(),
             awareness: Awareness::new(config.profile.awareness_max_multiplier),
             timers: Timers::new(),
             metronome: Metronome::new(config.profile.gossip_interval),

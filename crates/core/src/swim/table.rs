@@ -142,6 +142,11 @@ impl Table {
         *next = 0;
     }
 
+    /// Whether the index names a node.
+    fn holds(&self, idx: MemberIdx) -> bool {
+        self.slots[idx.0 as usize].is_some()
+    }
+
     /// Puts up to `count` different nodes that `accept` into `chosen`, at random.
     pub(super) fn choose(
         &self,
@@ -166,6 +171,45 @@ impl Table {
             let idx = self.order[rng.below(self.order.len())];
             if !chosen.contains(&idx) && accept(self.get(idx)) {
                 chosen.push(idx);
+            }
+        }
+    }
+}
+
+/// Nodes in a random order that is dealt to its end before anybody's turn comes again.
+///
+/// A message is sent only so many times. Drawn anew for each tick, some of these go to one node twice while
+/// another gets none; dealt, they go to as many nodes as there are.
+#[derive(Debug, Default)]
+pub(super) struct Deck {
+    cards: Vec<MemberIdx>,
+}
+
+impl Deck {
+    /// Puts the next up to `count` different nodes that `accept` into `chosen`.
+    pub(super) fn deal(
+        &mut self,
+        table: &Table,
+        count: usize,
+        rng: &mut Rng,
+        chosen: &mut Vec<MemberIdx>,
+        accept: impl Fn(&Entry) -> bool,
+    ) {
+        chosen.clear();
+        // The rest of this deck, then as much as is needed of the next one.
+        for is_fresh in [false, true] {
+            if is_fresh {
+                self.cards.clone_from(&table.order);
+                rng.shuffle(&mut self.cards);
+            }
+            while chosen.len() < count {
+                let Some(idx) = self.cards.pop() else { break };
+                if table.holds(idx) && !chosen.contains(&idx) && accept(table.get(idx)) {
+                    chosen.push(idx);
+                }
+            }
+            if chosen.len() == count {
+                return;
             }
         }
     }
@@ -244,6 +288,33 @@ mod tests {
         let again = table.insert(entry("left", State::Alive, 0), &mut rng);
         assert!(again <= MemberIdx(4) && table.find(b"left") == Some(again));
         assert!(dead <= MemberIdx(4));
+    }
+
+    #[test]
+    fn everybody_is_dealt_once_before_anybody_is_dealt_twice() {
+        let mut rng = Rng::new([3; 32]);
+        let mut table = Table::default();
+        for name in ["me", "a", "b", "c", "d", "gone"] {
+            let state = if name == "gone" { State::Left } else { State::Alive };
+            table.insert(entry(name, state, 0), &mut rng);
+        }
+        let (mut deck, mut hand, mut dealt) = (Deck::default(), Vec::new(), Vec::new());
+        let mut deal = |table: &Table, rng: &mut Rng, count| {
+            deck.deal(table, count, rng, &mut hand, |entry| entry.state.is_live() && *entry.name != *b"me");
+            assert_eq!(names(table, &hand).len(), hand.len(), "a hand has no pairs");
+            hand.clone()
+        };
+        for _ in 0..8 {
+            dealt.extend(deal(&table, &mut rng, 2));
+        }
+        for round in dealt.chunks(4) {
+            assert_eq!(names(&table, round).len(), 4);
+        }
+        assert_eq!(deal(&table, &mut rng, 3).len(), 3);
+        assert_eq!(deal(&table, &mut rng, 3).len(), 3, "the next deck fills up the hand");
+        assert_eq!(deal(&table, &mut rng, 9).len(), 4, "there are no more");
+        table.reset(Instant::from_nanos(9), Duration::ZERO, &mut rng);
+        assert_eq!(deal(&table, &mut rng, 9).len(), 4, "who is forgotten is not dealt");
     }
 
     proptest! {

@@ -14,9 +14,11 @@ use crate::note::Note;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::message::{
-    Accusation, Ack, Alive, IndirectPing, Message, Nack, Ping, Source, StreamMessage,
+    Accusation, Ack, Alive, IndirectPing, Message, Nack, Ping, PushNode, Source, StreamMessage,
 };
-use crate::wire::serf::{Batch, Codec, Parts, Settings, Side, StreamReader, decode, encode_stream_ping};
+use crate::wire::serf::{
+    Batch, Codec, Parts, Settings, Side, StreamReader, decode, encode_push_pull, encode_stream_ping,
+};
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,6 +32,9 @@ fn ms(milliseconds: u64) -> Duration {
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
+
+/// From here on tests put nodes that speak old protocols, which know no CRC.
+const OLD: usize = 200;
 
 fn addr(peer: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, peer as u8], 7946))
@@ -216,13 +221,21 @@ impl Lab {
     }
 
     fn carry_datagram(&mut self, i: usize, to: SocketAddr, bytes: &[u8]) {
-        let Some(to) = (0..self.peers.len()).find(|peer| addr(*peer) == to) else { return };
+        let Some(to) = (0..256).find(|peer| addr(*peer) == to) else { return };
         let mut parts = Parts::default();
         codec().open(bytes, &mut parts).expect("what is sent can be opened");
         assert!(parts.refused().is_empty() && bytes.len() <= 1405);
-        let kinds = parts.iter().map(|part| describe(&decode(part).expect("what is sent can be decoded")));
-        self.sent.push((self.now, i, to, kinds.collect()));
-        if (self.datagram_passes)(i, to) {
+        let messages: Vec<String> =
+            parts.iter().map(|part| describe(&decode(part).expect("what is sent can be decoded"))).collect();
+        let crc = bytes[0] == 12;
+        let buddy = messages.len() == 2 && messages[1].starts_with("suspect");
+        match messages[0].split_once(' ').map_or(messages[0].as_str(), |(kind, _)| kind) {
+            "ack" | "nack" | "indirect" => assert!(!crc, "{messages:?}"),
+            "ping" => assert!(!crc || buddy, "{messages:?}"),
+            _ => assert_eq!(crc, to < OLD, "{messages:?}"),
+        }
+        self.sent.push((self.now, i, to, messages));
+        if to < self.peers.len() && (self.datagram_passes)(i, to) {
             self.post(to, Delivery::Datagram { from: i, bytes: bytes.to_vec() });
         }
     }
@@ -332,7 +345,9 @@ fn describe(message: &Message<'_>) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match message {
         Message::Ping(ping) => format!("ping {}", text(ping.node)),
-        Message::IndirectPing(ping) => format!("indirect {}", text(ping.node)),
+        Message::IndirectPing(ping) => {
+            format!("indirect {}{}", text(ping.node), if ping.nack { " nack" } else { "" })
+        }
         Message::Ack(ack) => format!("ack{}", if ack.payload.is_some() { " located" } else { "" }),
         Message::Nack(_) => "nack".into(),
         Message::Suspect(c) => format!("suspect {} {} {}", text(c.node), c.incarnation, text(c.from)),
@@ -405,7 +420,7 @@ fn a_dead_node_is_probed_suspected_confirmed_declared_and_forgotten() {
 
     let &(ping, prober, ..) = lab.first(killed, "ping d");
     let other = 1 - prober;
-    let indirect = lab.first(killed, "indirect d");
+    let indirect = lab.first(killed, "indirect d nack");
     assert_eq!((indirect.0, indirect.1, indirect.2), (ping + ms(500), prober, other));
     let suspect = format!("suspect d 1 {}", ["a", "b"][prober]);
     let suspected = ping + secs(1);
@@ -444,7 +459,7 @@ fn a_relay_keeps_a_node_alive_that_cannot_be_reached_directly() {
     let mut lab = Lab::joined(3, Profile::LAN);
     lab.datagram_passes = Box::new(|from, to| !matches!((from, to), (0, 1) | (1, 0)));
     lab.run(secs(30));
-    assert!(lab.sent.iter().any(|sent| sent.3[0] == "indirect b"));
+    assert!(lab.sent.iter().any(|sent| sent.3[0] == "indirect b nack"));
     assert!(lab.sent.iter().any(|sent| sent.3[0] == "ack"), "forwarded acks carry no coordinate");
     for peer in &lab.peers {
         assert_eq!((peer.noted("ProbeFailed"), peer.swim.live_nodes(), peer.swim.health_score()), (0, 3, 0));
@@ -473,6 +488,53 @@ fn failing_alone_costs_health_and_slows_probes() {
     assert_eq!(lab.state(0, "b"), Some((State::Suspect, 1)));
     lab.run(secs(4));
     assert_eq!(lab.state(0, "b"), Some((State::Dead, 1)), "two nodes do not wait for confirmations");
+}
+
+#[test]
+fn a_probe_that_was_due_meanwhile_starts_at_once() {
+    let mut lab = Lab::joined(3, Profile::LAN);
+    lab.peers[1].up = false;
+    lab.peers[2].up = false;
+    let start = lab.now;
+    lab.run(secs(8));
+    let pings = lab.sent.iter().filter(|sent| sent.0 > start && sent.1 == 0 && sent.3[0].starts_with("ping"));
+    let times: Vec<Instant> = pings.map(|sent| sent.0).collect();
+    let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+    // Each lost probe costs a point of health, and so the next one takes a second longer.
+    assert_eq!(gaps[..3], [secs(1), secs(2), secs(3)]);
+}
+
+#[test]
+fn old_peers_get_only_what_they_understand() {
+    let mut lab = Lab::new(1, Profile { suspicion_mult: 60, ..Profile::LAN });
+    let alive = |node: &'static [u8], addr: &'static [u8], vsn: &'static [u8]| Alive {
+        incarnation: 1,
+        node,
+        addr,
+        port: 7946,
+        meta: b"",
+        vsn,
+    };
+    lab.message(0, &Message::Alive(alive(b"old", &[10, 0, 0, 200], &[1, 2, 2, 2, 5, 5])));
+    lab.message(0, &Message::Alive(alive(b"newer", &[10, 0, 0, 201], &[1, 3, 2, 2, 5, 5])));
+    lab.run(secs(30));
+    let to_old: Vec<&str> =
+        lab.sent.iter().filter(|sent| sent.2 == OLD).flat_map(|sent| &sent.3).map(String::as_str).collect();
+    assert!(
+        to_old.contains(&"ping old") && to_old.contains(&"alive a 1") && to_old.contains(&"suspect old 1 a")
+    );
+    let asked = lab.sent.iter().flat_map(|sent| &sent.3).filter(|message| message.starts_with("indirect"));
+    assert_eq!(
+        asked.collect::<std::collections::BTreeSet<_>>().len(),
+        1,
+        "the first to fail is no relay later"
+    );
+    assert!(lab.sent.iter().all(|sent| !sent.3[0].ends_with(" nack")));
+    let by_tcp = lab.peers[0].notes.iter().filter_map(|(_, note)| match note {
+        Note::ProbeTcpFailed { node, .. } => Some(node.to_string()),
+        _ => None,
+    });
+    assert_eq!(by_tcp.collect::<std::collections::BTreeSet<_>>(), ["newer".to_string()].into());
 }
 
 #[test]
@@ -531,6 +593,13 @@ fn leaving_is_told_gossiped_and_final() {
         assert_eq!(lab.state(i, "b"), Some((State::Left, 1)));
         assert_eq!(lab.peers[i].swim.live_nodes(), 2);
     }
+    // Nobody gossips with it any more; left nodes need not refute.
+    lab.sent.clear();
+    let token = lab.peers[0].broadcasts.token();
+    lab.act(0, |swim, notices, cx| swim.update_meta(b"\xff\x80", token, notices, cx));
+    lab.run(secs(2));
+    assert!(lab.sent.iter().any(|sent| sent.3 == ["alive a 2"]));
+    assert!(lab.sent.iter().all(|sent| sent.2 != 1 || !sent.3[0].starts_with("alive")));
     // It still answers, and does not take itself for alive again.
     let alive = Alive {
         incarnation: 9,
@@ -630,6 +699,55 @@ fn ping_bytes(node: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A join that brings a node `z` at 10.0.0.5, in this state and with this version vector.
+fn push_pull_bytes(state: i64, vsn: &[u8]) -> Vec<u8> {
+    let node =
+        PushNode { incarnation: 1, name: b"z", addr: &[10, 0, 0, 5], port: 1, meta: b"\xff\x80", state, vsn };
+    let mut bytes = Vec::new();
+    encode_push_pull(true, [node].into_iter(), b"theirs", &mut bytes);
+    bytes
+}
+
+#[test]
+fn the_asked_side_answers_before_it_learns() {
+    let mut lab = Lab::new(1, Profile::LAN);
+    lab.peers[0].told.clear();
+    let bytes = push_pull_bytes(0, &[1, 5, 2, 2, 5, 5]);
+    let caller = Caller::call(&mut lab, 1);
+    assert_eq!(caller.say(&mut lab, StreamEvent::Data(&bytes[..20])), (Vec::new(), false));
+    let (answer, closed) = caller.say(&mut lab, StreamEvent::Data(&bytes[20..]));
+    assert!(closed);
+    let mut reader = StreamReader::new(Side::Dialed);
+    reader.push(&answer).unwrap();
+    assert!(reader.poll(&mut codec()).unwrap());
+    let Ok(StreamMessage::PushPull(ours)) = reader.message() else { panic!("{answer:?}") };
+    assert_eq!((ours.join, ours.user_state, ours.nodes.len()), (true, &b"state"[..], 1));
+    assert_eq!((ours.nodes[0].name, ours.nodes[0].incarnation), (&b"a"[..], 1));
+    assert_eq!(lab.peers[0].take_told(), ["joined z", "state theirs true"]);
+
+    // Ours goes out even when theirs cannot be merged.
+    let (answer, closed) =
+        Caller::call(&mut lab, 2).say(&mut lab, StreamEvent::Data(&push_pull_bytes(0, &[])));
+    assert!(closed && answer[0] == 6);
+    assert_eq!((lab.peers[0].take_told(), lab.peers[0].noted("StreamRefused")), (vec![], 1));
+}
+
+#[test]
+fn a_merged_death_is_only_a_suspicion_and_a_farewell_counts() {
+    let mut lab = Lab::new(1, Profile::LAN);
+    let mut tell = |state| {
+        let bytes = push_pull_bytes(state, &[1, 5, 2, 2, 5, 5]);
+        Caller::call(&mut lab, 1).say(&mut lab, StreamEvent::Data(&bytes));
+        lab.state(0, "z").map(|(state, _)| state)
+    };
+    assert_eq!([tell(3), tell(2), tell(1)], [None; 3], "the unknown departed stay unknown");
+    assert_eq!(tell(0), Some(State::Alive));
+    assert_eq!(tell(7), Some(State::Alive));
+    assert_eq!(tell(2), Some(State::Suspect));
+    assert_eq!(tell(3), Some(State::Left));
+    assert_eq!(tell(0), Some(State::Left), "the incarnation is the same");
+}
+
 #[test]
 fn streams_answer_what_they_can_and_explain_what_they_cannot() {
     let mut lab = Lab::new(1, Profile::LAN);
@@ -650,6 +768,10 @@ fn streams_answer_what_they_can_and_explain_what_they_cannot() {
     assert_eq!(lab.peers[0].noted("StreamRefused"), 2);
     assert_eq!(Caller::call(&mut lab, 5).say(&mut lab, StreamEvent::End), (Vec::new(), true));
     assert_eq!(lab.peers[0].noted("StreamRefused"), 2);
+    let halfway = Caller::call(&mut lab, 7);
+    assert_eq!(halfway.say(&mut lab, StreamEvent::Data(&[0, 0x82])), (Vec::new(), false));
+    assert_eq!(halfway.say(&mut lab, StreamEvent::End), (Vec::new(), true));
+    assert_eq!(lab.peers[0].noted("StreamRefused"), 3);
     let user = [&[8, 0x81, 0xaa], &b"UserMsgLen"[..], &[2, b'h', b'i']].concat();
     assert_eq!(Caller::call(&mut lab, 6).say(&mut lab, StreamEvent::Data(&user)), (Vec::new(), true));
     assert_eq!(lab.peers[0].take_told(), ["joined a", "user hi"]);
@@ -706,27 +828,7 @@ fn a_silent_peer_times_out_and_a_broken_version_fails_the_join() {
 
     lab.peers[0].act(lab.now, |swim, notices, cx| swim.exchange(addr(5), Purpose::Join(2), notices, cx));
     lab.peers[0].out.clear();
-    let node = [
-        &[0x87, 0xa4][..],
-        b"Addr",
-        &[0xa4, 10, 0, 0, 5, 0xab],
-        b"Incarnation",
-        &[1, 0xa4],
-        b"Meta",
-        &[0xc0, 0xa4],
-        b"Name",
-        &[0xa1, b'z', 0xa4],
-        b"Port",
-        &[1, 0xa5],
-        b"State",
-        &[0, 0xa3],
-        b"Vsn",
-        &[0xc0],
-    ]
-    .concat();
-    let state =
-        [&[6, 0x83, 0xa4][..], b"Join", &[0xc3, 0xa5], b"Nodes", &[1, 0xac], b"UserStateLen", &[0], &node]
-            .concat();
+    let state = push_pull_bytes(0, &[]);
     let id = StreamId::dialed(2);
     lab.act(0, |swim, notices, cx| swim.on_stream(id, StreamEvent::Connected, notices, cx));
     lab.act(0, |swim, notices, cx| swim.on_stream(id, StreamEvent::Data(&state), notices, cx));

@@ -5,6 +5,7 @@ mod a_failed_node_is_noticed_and_comes_back;
 mod a_leaving_node_is_not_called_failed;
 mod a_name_belongs_to_one_node;
 mod a_node_answers_queries;
+mod a_query_reaches_nearly_everybody;
 mod an_event_arrives_once;
 mod an_idle_node_is_quiet;
 mod equal_seeds_make_equal_runs;

@@ -1,0 +1,175 @@
+//! Event handlers from the event to the log line and the answer.
+
+mod lab;
+
+use lab::{Lab, config, handlers};
+use villein_agent::io::ChildStatus;
+use villein_agent::limits::HANDLER_QUEUE;
+use villein_core::note::Level;
+use villein_core::time::Duration;
+use villein_rpc::Request;
+use villein_rpc::request::{Query, UserEvent};
+
+fn lab(texts: &[&str]) -> Lab {
+    let mut config = config();
+    config.handlers = handlers(texts);
+    config.log_level = Level::Debug;
+    let mut lab = Lab::new(config);
+    lab.client(1);
+    lab
+}
+
+fn fire(lab: &mut Lab, name: &str) {
+    let event = UserEvent { name: name.into(), payload: Some(b"p".to_vec()), coalesce: false };
+    lab.request(1, 1, &Request::Event(event));
+}
+
+fn ask(lab: &mut Lab, name: &str) {
+    let query = Query { name: name.into(), timeout: 800_000_000, ..Query::default() };
+    lab.request(1, 2, &Request::Query(query));
+}
+
+fn commands(lab: &Lab) -> Vec<&[u8]> {
+    lab.spawned.iter().map(|(_, spawn)| &spawn.command[..]).collect()
+}
+
+#[test]
+fn handlers_run_side_by_side_and_each_of_them_in_order() {
+    let mut lab = lab(&["user:a,user,*=slow", "user:b=quick", "query=never"]);
+    fire(&mut lab, "a");
+    fire(&mut lab, "b");
+    assert_eq!(commands(&lab), [&b"slow"[..], b"quick"], "a list of words is one handler, and b waits for a");
+    let (id, _) = lab.spawned[0].clone();
+    lab.child_exits(id, ChildStatus::Exited(0), b"");
+    assert_eq!(commands(&lab), [&b"slow"[..], b"quick", b"slow"]);
+    let (_, spawn) = &lab.spawned[2];
+    assert!(spawn.env.contains(&(b"SERF_USER_EVENT".to_vec(), b"b".to_vec())));
+    assert_eq!(spawn.stdin, b"p\n");
+}
+
+#[test]
+fn results_are_logged() {
+    let mut lab = lab(&["user=x.sh"]);
+    for (status, output, wanted) in [
+        (
+            ChildStatus::Exited(0),
+            &b"out\nerr\nnonl"[..],
+            "[DEBUG] agent: Event 'user' script output: out\nerr\nnonl",
+        ),
+        (
+            ChildStatus::Exited(3),
+            b"before\n\x1b[0m\n",
+            "[DEBUG] agent: Event 'user' script output: before\n\\x1b[0m\n\
+             [ERR] agent: Error invoking script 'x.sh': exit status 3: \\x1b[0m",
+        ),
+        (
+            ChildStatus::Signaled(9),
+            b"",
+            "[DEBUG] agent: Event 'user' script output: \n\
+             [ERR] agent: Error invoking script 'x.sh': signal: killed",
+        ),
+        (
+            ChildStatus::NotStarted("no more processes".to_owned()),
+            b"",
+            "[ERR] agent: Error invoking script 'x.sh': no more processes",
+        ),
+    ] {
+        fire(&mut lab, "a");
+        let (id, _) = lab.spawned.pop().expect("the handler runs");
+        let mark = lab.printed.len();
+        lab.child_exits(id, status, output);
+        assert_eq!(lab.log_since(mark), wanted);
+    }
+}
+
+#[test]
+fn a_slow_handler_is_called_slow_once() {
+    let mut lab = lab(&["user=x.sh"]);
+    fire(&mut lab, "a");
+    lab.pass(Duration::from_millis(990));
+    assert!(!lab.printed.contains("slow"));
+    lab.pass(Duration::from_secs(5));
+    let line = "[WARN] agent: Script 'x.sh' slow, execution exceeding 1s\n";
+    assert_eq!(lab.printed.matches(line).count(), 1, "{}", lab.printed);
+}
+
+#[test]
+fn a_hanging_handler_loses_its_oldest_events_and_nobody_elses() {
+    let mut lab = lab(&["user=hangs", "user=runs"]);
+    for number in 0..HANDLER_QUEUE + 3 {
+        fire(&mut lab, &format!("e{number}"));
+        let (id, spawn) = lab.spawned.last().cloned().expect("one handler keeps running");
+        assert_eq!(spawn.command, b"runs");
+        lab.child_exits(id, ChildStatus::Exited(0), b"");
+    }
+    let dropping = "[WARN] agent: Script 'hangs' is too slow, dropping its oldest events: 1 so far\n";
+    assert_eq!(lab.printed.matches(dropping).count(), 1);
+    let (id, _) = lab.spawned[0].clone();
+    lab.child_exits(id, ChildStatus::Exited(0), b"");
+    let (_, spawn) = lab.spawned.last().expect("the next event follows");
+    // e0 has run; of the others the two oldest are lost.
+    assert!(spawn.env.contains(&(b"SERF_USER_EVENT".to_vec(), b"e3".to_vec())), "{:?}", spawn.env);
+}
+
+#[test]
+fn what_a_handler_writes_answers_a_query_once() {
+    let mut lab = lab(&["query:a=one", "query:a=two", "query:a=fails", "query:a=silent"]);
+    ask(&mut lab, "a");
+    let ids: Vec<_> = lab.spawned.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids.len(), 4);
+    lab.child_exits(ids[2], ChildStatus::Exited(1), b"no\n");
+    lab.child_exits(ids[3], ChildStatus::Exited(0), b"");
+    lab.child_exits(ids[0], ChildStatus::Exited(0), b"one\n");
+    let mark = lab.printed.len();
+    lab.child_exits(ids[1], ChildStatus::Exited(0), b"two\n");
+    assert!(
+        lab.log_since(mark).ends_with(
+            "[WARN] agent: Failed to respond to query 'query: a': \
+             failed to respond to key query: response already sent"
+        ),
+        "{}",
+        lab.log_since(mark)
+    );
+    let records = lab.take(1);
+    assert!(lab::contains(&records, b"\xc4\x04one\n\xa4Type\xa8response"), "{}", records.escape_ascii());
+    assert!(!lab::contains(&records, b"two") && !lab::contains(&records, b"no\n"));
+}
+
+#[test]
+fn late_and_long_answers_are_refused() {
+    let mut lab = lab(&["query=x"]);
+    ask(&mut lab, "a");
+    let (id, _) = lab.spawned[0].clone();
+    let mark = lab.printed.len();
+    lab.child_exits(id, ChildStatus::Exited(0), &[b'x'; 1100]);
+    let refused = "Failed to respond to query 'query: a': failed to respond to key query: response";
+    assert!(
+        lab.log_since(mark).ends_with(&format!("{refused} exceeds limit of 1024 bytes")),
+        "{}",
+        lab.log_since(mark)
+    );
+    ask(&mut lab, "a");
+    let (id, _) = lab.spawned[1].clone();
+    lab.pass(Duration::from_millis(1200));
+    let mark = lab.printed.len();
+    lab.child_exits(id, ChildStatus::Exited(0), b"late");
+    assert!(
+        lab.log_since(mark).ends_with(&format!("{refused} is past the deadline")),
+        "{}",
+        lab.log_since(mark)
+    );
+}
+
+#[test]
+fn a_name_with_a_nul_byte_starts_nothing() {
+    let mut lab = lab(&["user=x"]);
+    let mark = lab.printed.len();
+    fire(&mut lab, "a\0b");
+    assert!(lab.spawned.is_empty());
+    let log = lab.log_since(mark);
+    assert!(log.contains("[INFO] agent: Received event: user-event: a\\x00b\n"), "{log}");
+    assert!(
+        log.ends_with("[ERR] agent: Error invoking script 'x': exec: environment variable contains NUL"),
+        "{log}"
+    );
+}

@@ -1,0 +1,475 @@
+//! Clients that are slow, rude, many, or gone.
+
+mod lab;
+
+use lab::{Lab, config, contains, handlers};
+use proptest::prelude::*;
+use villein_agent::config::Config;
+use villein_agent::io::{Conn, ConnEvent, Input, Signal};
+use villein_agent::limits::{
+    LOG_LINES, RPC_BACKLOG_RECORDS, RPC_CONNECTIONS, RPC_INPUT_BYTES, RPC_WINDOW_BYTES,
+};
+use villein_core::time::Duration;
+use villein_rpc::framing::Limits;
+use villein_rpc::request::{
+    Handshake, Join, MemberFilter, Monitor, Query, Respond, Stop, Stream, TagChange, UserEvent,
+};
+use villein_rpc::response::{FromReply, ResponseHeader, Stats};
+use villein_rpc::{Objects, Record, Request};
+
+/// The objects in what the agent wrote.
+fn objects(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut objects = Objects::new(Limits::RESPONSE);
+    objects.push(bytes);
+    std::iter::from_fn(|| objects.next_object().expect("the agent writes MessagePack").map(<[u8]>::to_vec))
+        .collect()
+}
+
+fn header(object: &[u8]) -> (u64, String) {
+    let header = ResponseHeader::decode(object).expect("this is a header");
+    (header.seq, header.error.to_string())
+}
+
+/// The records of all subscriptions, with their `Seq`.
+fn records(bytes: &[u8]) -> Vec<(u64, Record)> {
+    objects(bytes)
+        .chunks_exact(2)
+        .map(|pair| (header(&pair[0]).0, Record::decode(&pair[1]).expect("this is a record")))
+        .collect()
+}
+
+fn event(name: &str) -> Request {
+    Request::Event(UserEvent { name: name.into(), payload: Some(vec![b'x'; 400]), coalesce: false })
+}
+
+fn stream(filter: &str) -> Request {
+    Request::Stream(Stream { filter: filter.into() })
+}
+
+fn monitor(level: &str) -> Request {
+    Request::Monitor(Monitor { log_level: level.into() })
+}
+
+fn stats(lab: &mut Lab, conn: u64) -> Stats {
+    lab.take(conn);
+    lab.request(conn, 99, &Request::Stats);
+    let objects = objects(&lab.take(conn));
+    assert_eq!(header(&objects[0]), (99, String::new()));
+    Stats::from_reply(&objects[1]).expect("this is the body of stats")
+}
+
+/// The names of the user events in these records.
+fn names(records: &[(u64, Record)]) -> Vec<String> {
+    let name = |record: &Record| match record {
+        Record::User(event) => Some(event.name.to_string()),
+        _ => None,
+    };
+    records.iter().filter_map(|(_, record)| name(record)).collect()
+}
+
+#[test]
+fn garbage_ends_its_own_connection_and_is_counted() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    let mark = lab.printed.len();
+    lab.client_sends(2, b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(lab.closed, [2]);
+    assert!(lab.log_since(mark).starts_with("[ERR] agent.ipc: failed to decode request header: "));
+    let stats = stats(&mut lab, 1);
+    assert_eq!(stats[&b"dropped"[..]][&b"rpc"[..]], "1");
+    assert_eq!(stats[&b"dropped"[..]][&b"packets"[..]], "0");
+}
+
+#[test]
+fn refused_packets_are_counted_by_kind() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    let from = std::net::SocketAddr::from(([127, 0, 0, 9], 7946));
+    for _ in 0..3 {
+        let socket = villein_agent::io::Socket::Gossip;
+        lab.give(Input::Datagram { socket, from, bytes: b"\xff\xfe garbage" });
+    }
+    lab.give(Input::Overflow { datagrams: 5 });
+    let stats = stats(&mut lab, 1);
+    let dropped = &stats[&b"dropped"[..]];
+    let number = |key: &str| dropped.get(key.as_bytes()).map_or(0, |text| text.to_string().parse().unwrap());
+    assert_eq!(number("packets") + number("messages"), 8, "{dropped:?}");
+    assert_eq!(number("Overflow"), 5);
+}
+
+#[test]
+fn stats_name_everything_that_scripts_read() {
+    let mut config = config();
+    config.handlers = handlers(&["query:load=x", "member-join,user=y", "user=z"]);
+    let mut lab = Lab::new(config);
+    lab.client(1);
+    let stats = stats(&mut lab, 1);
+    let keys = |section: &str| {
+        stats[section.as_bytes()].keys().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(keys("agent"), "name");
+    assert_eq!(keys("runtime"), "arch cpu_count goroutines max_procs os version");
+    assert_eq!(
+        keys("serf"),
+        "coordinate_resets encrypted event_queue event_time failed health_score intent_queue left member_time \
+         members query_queue query_time"
+    );
+    let handlers = &stats[&b"event_handlers"[..]];
+    assert_eq!(handlers[&b"query:load"[..]], "x");
+    assert_eq!(handlers[&b"member-join"[..]], "y");
+    assert_eq!(handlers[&b"user"[..]], "y, z");
+    assert_eq!(stats[&b"tags"[..]][&b"role"[..]], "web");
+}
+
+#[test]
+fn an_event_reaches_each_stream_once() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    lab.request(1, 5, &stream("user,user:a,*"));
+    lab.request(1, 6, &stream("query"));
+    lab.take(1);
+    lab.request(2, 1, &event("a"));
+    let got = records(&lab.take(1));
+    assert_eq!(got.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [5]);
+    assert_eq!(names(&got), ["a"]);
+}
+
+#[test]
+fn streams_can_be_stopped_and_started_in_any_order_with_events() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    for round in 0..50 {
+        lab.request(1, 5, &stream("user"));
+        lab.request(2, 1, &event(&format!("in{round}")));
+        lab.request(1, 6, &Request::Stop(Stop { stop: 5 }));
+        lab.request(2, 1, &event(&format!("out{round}")));
+        let bytes = lab.take(1);
+        assert!(contains(&bytes, format!("in{round}").as_bytes()));
+        assert!(!contains(&bytes, b"out"), "nothing comes after the answer to stop");
+    }
+    lab.request(1, 5, &stream("user"));
+    lab.give(Input::Conn { conn: Conn::Rpc(1), event: ConnEvent::Failed("connection reset by peer") });
+    lab.take(1);
+    lab.request(2, 1, &event("gone"));
+    assert!(lab.take(1).is_empty(), "nothing is written to a connection that broke");
+}
+
+#[test]
+fn a_client_that_does_not_read_loses_the_latest_events_and_gets_the_rest_later() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    lab.request(1, 5, &stream("user"));
+    lab.take(1);
+    lab.drains = false;
+    let total = 2 * RPC_BACKLOG_RECORDS;
+    for number in 0..total {
+        lab.request(2, 1, &event(&format!("e{number}")));
+        lab.give(Input::Conn { conn: Conn::Rpc(2), event: ConnEvent::Drained });
+    }
+    let line = "[WARN] agent.ipc: Dropping event to ipc.client: 127.0.0.1:40001 (1 so far)\n";
+    assert_eq!(lab.printed.matches(line).count(), 1);
+    let mut bytes = lab.take(1);
+    let written = bytes.len();
+    assert!((RPC_WINDOW_BYTES..RPC_WINDOW_BYTES + 1000).contains(&written), "{written}");
+    let at_once = names(&records(&bytes)).len();
+    lab.drains = true;
+    lab.give(Input::Conn { conn: Conn::Rpc(1), event: ConnEvent::Drained });
+    bytes.extend(lab.take(1));
+    let got = names(&records(&bytes));
+    let wanted: Vec<String> = (0..at_once + RPC_BACKLOG_RECORDS).map(|number| format!("e{number}")).collect();
+    assert_eq!(got, wanted);
+    lab.request(2, 1, &event("later"));
+    assert_eq!(names(&records(&lab.take(1))), ["later"]);
+}
+
+#[test]
+fn a_monitor_that_is_not_read_does_not_feed_itself() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    lab.request(1, 5, &monitor("trace"));
+    lab.take(1);
+    lab.drains = false;
+    for number in 0..3000 {
+        lab.request(2, 1, &event(&format!("e{number}")));
+        lab.give(Input::Conn { conn: Conn::Rpc(2), event: ConnEvent::Drained });
+    }
+    let dropping = "[WARN] agent.ipc: Dropping logs to ipc.client: 127.0.0.1:40001 (";
+    assert_eq!(lab.printed.matches(dropping).count(), 1, "one line in a second");
+    let stuck = lab.take(1).len();
+    assert!(stuck < RPC_WINDOW_BYTES + 1000, "{stuck}");
+    lab.drains = true;
+    lab.give(Input::Conn { conn: Conn::Rpc(1), event: ConnEvent::Drained });
+    let later = records(&lab.take(1));
+    assert!(later.len() <= LOG_LINES && later.len() > LOG_LINES / 2, "{}", later.len());
+    assert!(
+        later
+            .iter()
+            .all(|(_, record)| matches!(record, Record::Log(line) if !contains(line, b"Dropping logs")))
+    );
+    lab.request(2, 1, &event("later"));
+    assert!(contains(&lab.take(1), b"agent: Received event: user-event: later"));
+}
+
+#[test]
+fn a_monitor_sees_its_own_level_of_what_was_and_what_comes() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.request(1, 1, &Request::Event(UserEvent { payload: Some(vec![0; 600]), ..UserEvent::default() }));
+    lab.take(1);
+    lab.request(1, 2, &monitor("Warn"));
+    let bytes = lab.take(1);
+    let objects = objects(&bytes);
+    assert_eq!(header(&objects[0]), (2, String::new()));
+    let refused = "user event exceeds configured limit of 512 bytes before encoding";
+    let line = format!("2026/11/22 20:08:16 [WARN] agent: failed to send user event: {refused}");
+    assert_eq!(Record::decode(&objects[2]).unwrap(), Record::Log(line.as_str().into()));
+    assert_eq!(objects.len(), 3);
+    lab.request(1, 3, &event("quiet"));
+    let objects = self::objects(&lab.take(1));
+    assert_eq!(objects.len(), 1, "a response, and no line below the level");
+    assert_eq!(header(&objects[0]), (3, String::new()));
+}
+
+#[test]
+fn a_slow_request_holds_only_its_own_connection() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    lab.request(1, 1, &Request::Join(Join { existing: vec!["slow.example".into()], replay: false }));
+    lab.request(1, 2, &Request::Members);
+    lab.request(2, 3, &Request::Members);
+    assert!(lab.take(1).is_empty());
+    assert_eq!(header(&objects(&lab.take(2))[0]), (3, String::new()));
+    let (id, ..) = lab.resolving.pop().expect("the name is looked up");
+    lab.give(Input::Resolved { id, result: Err("lookup slow.example: no such host") });
+    let objects = objects(&lab.take(1));
+    let error =
+        "1 error occurred:\n\t* Failed to resolve slow.example: lookup slow.example: no such host\n\n";
+    assert_eq!(header(&objects[0]), (1, error.to_owned()));
+    assert_eq!(objects[1], b"\x81\xa3Num\x00");
+    assert_eq!(header(&objects[2]), (2, String::new()));
+}
+
+#[test]
+fn a_client_that_asks_without_reading_waits_and_is_bounded() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.drains = false;
+    let mut ask = Vec::new();
+    Request::Stats.encode(1, &mut ask);
+    for _ in 0..2000 {
+        lab.client_sends(1, &ask);
+    }
+    let written = lab.take(1).len();
+    assert!((RPC_WINDOW_BYTES..RPC_WINDOW_BYTES + 2000).contains(&written), "{written}");
+    lab.give(Input::Conn { conn: Conn::Rpc(1), event: ConnEvent::Drained });
+    assert!(lab.take(1).len() >= RPC_WINDOW_BYTES, "the next requests are answered once there is room");
+    let many = ask.repeat(RPC_INPUT_BYTES / ask.len());
+    lab.client_sends(1, &many);
+    assert_eq!(lab.closed, [1], "requests without end are not kept");
+}
+
+#[test]
+fn a_connection_must_shake_hands_in_time() {
+    let mut lab = Lab::new(config());
+    lab.connect(1);
+    lab.client(2);
+    lab.pass(Duration::from_secs(29));
+    lab.connect(3);
+    assert!(lab.closed.is_empty());
+    lab.pass(Duration::from_secs(2));
+    assert_eq!(lab.closed, [1]);
+    lab.pass(Duration::from_secs(30));
+    assert_eq!(lab.closed, [1, 3]);
+}
+
+#[test]
+fn too_many_connections_are_refused() {
+    let mut lab = Lab::new(config());
+    for conn in 0..RPC_CONNECTIONS as u64 + 2 {
+        lab.connect(conn);
+    }
+    assert_eq!(lab.closed, [RPC_CONNECTIONS as u64, RPC_CONNECTIONS as u64 + 1]);
+    assert_eq!(lab.printed.matches("Too many clients").count(), 1);
+    lab.give(Input::Conn { conn: Conn::Rpc(0), event: ConnEvent::End });
+    lab.connect(9999);
+    assert!(!lab.closed.contains(&9999), "a place is free again");
+}
+
+#[test]
+fn tokens_are_wanted_once_per_request() {
+    let mut lab = Lab::new(Config { rpc_auth: b"sekret".to_vec(), ..config() });
+    lab.client(1);
+    lab.request(1, 1, &Request::MembersFiltered(MemberFilter::default()));
+    lab.request(1, 2, &Request::Auth(villein_rpc::request::Auth { auth_key: "wrong".into() }));
+    lab.request(1, 3, &Request::Auth(villein_rpc::request::Auth { auth_key: "sekret".into() }));
+    lab.request(1, 4, &Request::Leave);
+    let answers: Vec<_> = objects(&lab.take(1)).iter().map(|object| header(object)).collect();
+    let error = |seq, text: &str| (seq, text.to_owned());
+    assert_eq!(
+        answers,
+        [error(1, "Authentication required"), error(2, "Invalid authentication token"), error(3, "")]
+    );
+    assert!(lab.printed.contains("[WARN] agent.ipc: Client sending commands before auth\n"));
+}
+
+#[test]
+fn all_clients_that_ask_for_a_leave_are_answered_before_the_end() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    lab.request(1, 7, &Request::Leave);
+    lab.pass(Duration::from_millis(100));
+    lab.request(2, 8, &Request::Leave);
+    lab.pass(Duration::from_secs(5));
+    assert_eq!(lab.exit, Some(0));
+    assert_eq!(header(&objects(&lab.take(1))[0]), (7, String::new()));
+    assert_eq!(header(&objects(&lab.take(2))[0]), (8, String::new()));
+    assert_eq!(lab.closed, [1, 2]);
+    assert!(lab.printed.contains("[INFO] agent.ipc: Graceful leave triggered\n"));
+}
+
+#[test]
+fn a_second_signal_fails_the_leave_of_a_client() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.request(1, 7, &Request::Leave);
+    lab.signal(Signal::Interrupt);
+    assert_eq!((lab.exit, &lab.closed[..]), (Some(1), &[1][..]));
+}
+
+#[test]
+fn queries_are_answered_through_a_stream() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    lab.request(1, 5, &stream("query"));
+    lab.take(1);
+    let query = Query { name: "load".into(), request_ack: true, timeout: 700_000_000, ..Query::default() };
+    lab.request(2, 3, &Request::Query(query));
+    let Some((5, Record::Query(asked))) = records(&lab.take(1)).pop() else {
+        panic!("the query is streamed")
+    };
+    assert_eq!((asked.id, asked.name.to_string()), (1, "load".to_owned()));
+    let respond = |id| Request::Respond(Respond { id, payload: Some(b"0.15".to_vec()) });
+    for seq in 6..8 {
+        lab.request(1, seq, &respond(asked.id));
+    }
+    lab.request(1, 8, &respond(77));
+    lab.pass(Duration::from_secs(1));
+    lab.request(1, 9, &respond(asked.id));
+    let answers: Vec<_> = objects(&lab.take(1)).iter().map(|object| header(object)).collect();
+    let error = |seq, text: &str| (seq, text.to_owned());
+    assert_eq!(
+        answers,
+        [
+            error(6, ""),
+            error(7, "failed to respond to key query: response already sent"),
+            error(8, "No pending queries matching ID"),
+            error(9, "No pending queries matching ID"),
+        ]
+    );
+    let got = lab.take(2);
+    assert!(contains(&got, b"\xc4\x040.15"), "{}", got.escape_ascii());
+    assert_eq!(got.windows(4).filter(|window| window == b"done").count(), 1);
+    assert!(lab.printed.contains("[INFO] agent: Received event: query: load\n"));
+}
+
+#[test]
+fn a_bad_member_filter_is_an_error_with_an_empty_list() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.request(
+        1,
+        1,
+        &Request::MembersFiltered(MemberFilter { name: "[".into(), ..MemberFilter::default() }),
+    );
+    let objects = objects(&lab.take(1));
+    assert!(header(&objects[0]).1.starts_with("Failed to compile regex: "));
+    assert_eq!(objects[1], b"\x81\xa7Members\x90");
+    lab.request(1, 2, &Request::Members);
+    assert!(contains(&lab.take(1), b"alpha"), "the connection is still good");
+}
+
+#[test]
+fn tags_change_for_handlers_and_members() {
+    let mut config = config();
+    config.handlers = handlers(&["user=x"]);
+    let mut lab = Lab::new(config);
+    lab.client(1);
+    let change = TagChange {
+        tags: [("x".into(), "1".into()), ("role".into(), "db".into())].into(),
+        delete_tags: vec!["role".into()],
+    };
+    lab.request(1, 1, &Request::Tags(change));
+    lab.pass(Duration::from_secs(1));
+    assert_eq!(header(&objects(&lab.take(1))[0]), (1, String::new()));
+    lab.request(1, 2, &event("e"));
+    let (_, spawn) = lab.spawned.pop().expect("the handler runs");
+    let value = |name: &[u8]| spawn.env.iter().find(|(key, _)| key == name).map(|(_, value)| &value[..]);
+    assert_eq!(value(b"SERF_TAG_X"), Some(&b"1"[..]));
+    assert_eq!(value(b"SERF_SELF_ROLE"), Some(&b"db"[..]), "what is set wins over what is deleted");
+}
+
+#[test]
+fn key_commands_have_a_body_with_their_error() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.request(1, 1, &Request::ListKeys);
+    lab.request(1, 2, &Request::Members);
+    let objects = objects(&lab.take(1));
+    assert_eq!(header(&objects[0]), (1, "Feature not supported".to_owned()));
+    assert!(contains(&objects[1], b"\xa4Keys\x80"));
+    assert_eq!(header(&objects[2]).0, 2);
+}
+
+/// Requests, and bytes that are none.
+fn noise() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let request = prop_oneof![
+        Just(Request::Handshake(Handshake { version: 1 })),
+        Just(Request::Members),
+        Just(Request::Stats),
+        Just(monitor("trace")),
+        Just(event("e")),
+        "[a-z,:*]{0,12}".prop_map(|filter| stream(&filter)),
+        any::<u64>().prop_map(|stop| Request::Stop(Stop { stop })),
+        (any::<i64>(), "[a-z_]{0,8}").prop_map(|(timeout, name)| {
+            Request::Query(Query { name: name.as_str().into(), timeout, ..Query::default() })
+        }),
+        "[a-z/:\\[\\]0-9.]{0,12}"
+            .prop_map(|text| { Request::Join(Join { existing: vec![text.as_str().into()], replay: true }) }),
+    ];
+    let encoded = (any::<u64>(), request).prop_map(|(seq, request)| {
+        let mut bytes = Vec::new();
+        request.encode(seq, &mut bytes);
+        bytes
+    });
+    let bytes = prop::collection::vec(any::<u8>(), 0..64);
+    prop::collection::vec(prop_oneof![4 => encoded, 1 => bytes], 0..24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_bytes_harm_the_agent_or_another_client(noise in noise(), cut in 1_usize..40, greeted: bool) {
+        let mut lab = Lab::new(config());
+        lab.client(1);
+        if greeted { lab.client(2) } else { lab.connect(2) }
+        for chunk in noise.concat().chunks(cut) {
+            if !lab.closed.contains(&2) {
+                lab.client_sends(2, chunk);
+            }
+        }
+        lab.pass(Duration::from_secs(2));
+        lab.request(1, 3, &Request::Members);
+        prop_assert!(contains(&lab.take(1), b"alpha"));
+        prop_assert_eq!(lab.exit, None);
+        prop_assert!(!lab.closed.contains(&1));
+    }
+}
