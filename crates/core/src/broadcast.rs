@@ -32,6 +32,8 @@ pub(crate) struct Queue {
     items: BTreeMap<Rank, Item>,
     by_subject: BTreeMap<Text, Rank>,
     pushed: u64,
+    /// What goes into the packet that is put together; empty between calls.
+    taken: Vec<(Rank, Item)>,
 }
 
 impl Queue {
@@ -86,7 +88,7 @@ impl Queue {
         mut take: impl FnMut(&[u8]),
     ) -> usize {
         let mut used = 0;
-        let mut taken: Vec<(Rank, Item)> = Vec::new();
+        let mut taken = std::mem::take(&mut self.taken);
         let mut from: Rank = (0, Reverse(usize::MAX), Reverse(u64::MAX));
         while taken.len() < most && room > used + overhead {
             // Within one tier the longest comes first: jumping to "at most `free` long" skips what is too long.
@@ -104,17 +106,18 @@ impl Queue {
             from = rank;
             taken.push((rank, item));
         }
-        for ((transmits, length, id), item) in taken {
+        for ((transmits, length, id), item) in taken.drain(..) {
             if transmits + 1 >= limit {
                 self.forget(item, finished);
                 continue;
             }
             let rank = (transmits + 1, length, id);
             if let Some(subject) = &item.subject {
-                self.by_subject.insert(subject.clone(), rank);
+                *self.by_subject.get_mut(subject).expect("what is about a subject is indexed by it") = rank;
             }
             self.items.insert(rank, item);
         }
+        self.taken = taken;
         used
     }
 }
@@ -191,6 +194,11 @@ impl Broadcasts {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.members.len() == 0 && self.serf.iter().all(|queue| queue.len() == 0)
+    }
+
+    /// Has a broadcast count as sent, because nobody is left to hear it.
+    pub(crate) fn finish(&mut self, token: Token) {
+        self.finished.push(token);
     }
 
     /// The tokens that finished since the last call.

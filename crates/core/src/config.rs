@@ -57,12 +57,12 @@ impl Profile {
     pub const WAN: Profile = Profile {
         tcp_timeout: Duration::from_secs(30),
         suspicion_mult: 6,
-        push_pull_interval: Duration::from_secs(60),
+        push_pull_interval: Duration::from_mins(1),
         probe_timeout: Duration::from_secs(3),
         probe_interval: Duration::from_secs(5),
         gossip_nodes: 4,
         gossip_interval: Duration::from_millis(500),
-        gossip_to_the_dead_time: Duration::from_secs(60),
+        gossip_to_the_dead_time: Duration::from_mins(1),
         ..Profile::LAN
     };
 
@@ -171,8 +171,8 @@ impl Config {
             broadcast_timeout: Duration::from_secs(5),
             leave_propagate_delay: Duration::from_secs(1),
             reconnect_interval: Duration::from_secs(30),
-            reconnect_timeout: Duration::from_secs(24 * 3600),
-            tombstone_timeout: Duration::from_secs(24 * 3600),
+            reconnect_timeout: Duration::from_hours(24),
+            tombstone_timeout: Duration::from_hours(24),
             name_conflict_resolution: true,
         }
     }

@@ -1,6 +1,6 @@
 //! The only source of chance: a generator with a published algorithm, seeded by the driver.
 //!
-//! ChaCha keeps its output for ever, so that a seed names one run; the mapping to ranges is written
+//! `ChaCha` keeps its output for ever, so that a seed names one run; the mapping to ranges is written
 //! here for the same reason. The stream that makes AES-GCM nonces is separate from the one that
 //! makes decisions, so that traffic cannot be used to guess nonces nor the reverse.
 
@@ -8,7 +8,7 @@ use crate::time::Duration;
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng as _, SeedableRng as _};
 
-/// Two independent ChaCha streams of one 32-byte seed.
+/// Two independent `ChaCha` streams of one 32-byte seed.
 #[derive(Clone)]
 pub struct Rng {
     choices: ChaCha8Rng,

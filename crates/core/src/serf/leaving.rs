@@ -161,6 +161,15 @@ impl Serf {
         self.end_wait(token, false, swim, notices, cx);
     }
 
+    /// Somebody went. When nobody is left to hear a broadcast, there is nothing to wait for.
+    pub(super) fn wait_for_nobody(&self, swim: &Swim, cx: &mut Cx<'_>) {
+        if !self.leaving.waits.is_empty() && !swim.others_live() {
+            for token in self.leaving.waits.keys() {
+                cx.broadcasts.finish(*token);
+            }
+        }
+    }
+
     /// The others have had the time to hear of the leave.
     pub(super) fn on_left(&mut self, cx: &mut Cx<'_>) {
         self.leaving.stage = Stage::Left;

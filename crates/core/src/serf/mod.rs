@@ -200,7 +200,10 @@ impl Serf {
     pub(crate) fn on_notice(&mut self, notice: Notice, swim: &mut Swim, cx: &mut Cx<'_>) {
         match notice {
             Notice::Joined(node) => self.on_joined(swim.table().get(node), cx),
-            Notice::Gone(node) => self.on_gone(&swim.table().get(node).name, cx),
+            Notice::Gone(node) => {
+                self.on_gone(&swim.table().get(node).name, cx);
+                self.wait_for_nobody(swim, cx);
+            }
             Notice::Updated(node) => self.on_updated(swim.table().get(node), cx),
             Notice::Conflict { node, addr, port } => {
                 self.on_conflict(&node, SocketAddr::new(addr.ip(), port), swim, cx);

@@ -28,7 +28,7 @@ use self::exchange::Streams;
 use self::gossip::Metronome;
 use self::merge::Origin;
 use self::probe::Probe;
-use self::relay::Relays;
+use self::relay::Relay;
 use self::table::Deck;
 use crate::broadcast::Token;
 use crate::config::{Config, Profile};
@@ -134,7 +134,8 @@ pub(crate) struct Swim {
     probe: Option<Probe>,
     /// A probe was due while another ran.
     probe_missed: bool,
-    relays: Relays,
+    /// Probes for others that are under way; the list is short, or at least bounded, and keeps its memory.
+    relays: Vec<Relay>,
     streams: Streams,
     /// Memory for one message.
     scratch: Vec<u8>,
@@ -166,7 +167,7 @@ impl Swim {
             probe_grid: Instant::ORIGIN,
             probe: None,
             probe_missed: false,
-            relays: Relays::new(),
+            relays: Vec::new(),
             streams: Streams::default(),
             scratch: Vec::new(),
             chosen: Vec::new(),

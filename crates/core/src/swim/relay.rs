@@ -12,15 +12,13 @@ use crate::member::WireAddr;
 use crate::note::Note;
 use crate::time::Instant;
 use crate::wire::message::{Ack, IndirectPing, Message, Nack, Ping};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-
-/// Those under way, by the sequence number of our ping.
-pub(super) type Relays = BTreeMap<u32, Relay>;
 
 /// A probe for another node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Relay {
+    /// Of our ping; no two that are under way share it.
+    ping: u32,
     asker: SocketAddr,
     /// The asker's sequence number.
     sequence: u32,
@@ -43,39 +41,41 @@ impl Swim {
         }
         let port = if request.port == 0 { self.port } else { request.port };
         let timeout = self.profile.probe_timeout;
+        let ping = self.next_sequence();
         let relay = Relay {
+            ping,
             asker: answer_addr(from, &request.source),
             sequence: request.seq,
             nack_wanted: request.nack,
             end: cx.now + timeout,
         };
-        let sequence = self.next_sequence();
         let due = if request.nack { cx.now + timeout * 4 / 5 } else { relay.end };
-        self.timers.set(Timer::Relay(sequence), due);
-        self.relays.insert(sequence, relay);
-        let ping = Ping { seq: sequence, node: request.node, source: self.source() };
+        self.timers.set(Timer::Relay(ping), due);
+        self.relays.push(relay);
+        let ping = Ping { seq: ping, node: request.node, source: self.source() };
         self.send(SocketAddr::new(target.ip(), port), &Message::Ping(ping), cx);
     }
 
     /// Passes an ack on, if it answers a relayed probe.
     pub(super) fn on_relayed_ack(&mut self, from: SocketAddr, sequence: u32, cx: &mut Cx<'_>) {
-        let Some(relay) = self.relays.remove(&sequence) else {
+        let Some(place) = self.relays.iter().position(|relay| relay.ping == sequence) else {
             return cx.note(Note::AckUnexpected { from, seq: sequence });
         };
+        let relay = self.relays.swap_remove(place);
         self.timers.cancel(Timer::Relay(sequence));
         self.send(relay.asker, &Message::Ack(Ack { seq: relay.sequence, payload: None }), cx);
     }
 
     /// Nothing came: first the nack, then the end.
-    pub(super) fn on_relay_due(&mut self, sequence: u32, cx: &mut Cx<'_>) {
-        let Some(relay) = self.relays.get_mut(&sequence) else { return };
-        if !relay.nack_wanted {
-            self.relays.remove(&sequence);
+    pub(super) fn on_relay_due(&mut self, ping: u32, cx: &mut Cx<'_>) {
+        let Some(place) = self.relays.iter().position(|relay| relay.ping == ping) else { return };
+        let relay = &mut self.relays[place];
+        if !std::mem::take(&mut relay.nack_wanted) {
+            self.relays.swap_remove(place);
             return;
         }
-        relay.nack_wanted = false;
         let Relay { asker, sequence: seq, end, .. } = *relay;
-        self.timers.set(Timer::Relay(sequence), end);
+        self.timers.set(Timer::Relay(ping), end);
         self.send(asker, &Message::Nack(Nack { seq }), cx);
     }
 }

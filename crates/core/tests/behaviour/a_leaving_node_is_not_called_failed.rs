@@ -24,6 +24,20 @@ fn a_node_that_leaves_is_left_everywhere() {
 }
 
 #[test]
+fn nodes_that_all_leave_at_once_do_not_wait_for_each_other() {
+    for count in [2, 3] {
+        let mut lab = Lab::cluster(count);
+        let before = lab.now();
+        let leaves: Vec<_> = (0..count).map(|index| (index, lab.start(index, Command::Leave))).collect();
+        lab.run_until("all have left", Duration::from_secs(20), |lab| {
+            leaves.iter().all(|(index, id)| lab.reply(*index, *id) == Some(&Reply::Done))
+        });
+        let took = lab.now().since(before);
+        assert!(took < Duration::from_secs(3), "{count} nodes left in {took:?}");
+    }
+}
+
+#[test]
 fn a_second_leave_waits_for_the_first() {
     let mut lab = Lab::cluster(2);
     let first = lab.start(1, Command::Leave);
