@@ -26,7 +26,8 @@ pub(crate) fn run() -> bool {
         eprintln!("SIGINT cannot be handled: {error}");
         return false;
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| super::root().join("target"), Into::into);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| super::root().join("target"), Into::into);
     let program = target.join("debug/villein");
     let mut agents = Vec::new();
     for index in 0..NODES.len() {
@@ -96,8 +97,8 @@ fn show(program: &Path) -> bool {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
         let output = Command::new(program).args(["members", "-status=alive", &rpc]).output();
-        let lines = output.map(|output| output.stdout.iter().filter(|byte| **byte == b'\n').count());
-        if lines.is_ok_and(|lines| lines == NODES.len()) {
+        let alive = output.map(|output| String::from_utf8_lossy(&output.stdout).lines().count());
+        if alive.is_ok_and(|alive| alive == NODES.len()) {
             break;
         }
         if std::time::Instant::now() > deadline {

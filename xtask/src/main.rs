@@ -57,6 +57,9 @@ fn ci() -> bool {
     cargo(&["fmt", "--all", "--check"], &[])
         && tidy::run()
         && cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
-        && cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+        && cargo(
+            &["doc", "--workspace", "--no-deps", "--document-private-items"],
+            &[("RUSTDOCFLAGS", "-D warnings")],
+        )
         && test()
 }

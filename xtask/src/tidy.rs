@@ -12,12 +12,32 @@ const RUNTIME_LINES: usize = 500;
 
 /// What the pure crates must not name: the outside world, and what makes runs differ.
 const IMPURE: &[&str] = &[
-    "std::fs", "std::thread", "std::process", "std::env", "std::sync::mpsc", "SystemTime", "std::time::Instant",
-    "UdpSocket", "TcpStream", "TcpListener", "HashMap", "HashSet", "RefCell", "Mutex", "Rc<", "dyn ", "println!",
-    "eprintln!", "getrandom", "thread_rng", "SmallRng", "StdRng",
+    "std::fs",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "std::sync::mpsc",
+    "SystemTime",
+    "std::time::Instant",
+    "UdpSocket",
+    "TcpStream",
+    "TcpListener",
+    "HashMap",
+    "HashSet",
+    "RefCell",
+    "Mutex",
+    "Rc<",
+    "dyn ",
+    "println!",
+    "eprintln!",
+    "getrandom",
+    "thread_rng",
+    "SmallRng",
+    "StdRng",
 ];
 
-const LEFT_OVERS: &[&str] = &["todo!(", "unimplemented!(", "dbg!(", "FIXME", "TODO", "XXX", "#[ignore", "#[allow("];
+const LEFT_OVERS: &[&str] =
+    &["todo!(", "unimplemented!(", "dbg!(", "FIXME", "TODO", "XXX", "#[ignore", "#[allow("];
 
 /// Checks the workspace, prints what is wrong, and says whether nothing is.
 pub(crate) fn run() -> bool {
@@ -75,7 +95,8 @@ fn check(name: &str, text: &str, complaints: &mut Vec<String>) {
     }
     for (start, function, length) in functions(&lines) {
         if length > FUNCTION_LINES {
-            complaints.push(format!("{name}:{start}: {function} has {length} lines, at most {FUNCTION_LINES}"));
+            complaints
+                .push(format!("{name}:{start}: {function} has {length} lines, at most {FUNCTION_LINES}"));
         }
     }
     let pure = name.starts_with("crates/core/src") || name.starts_with("crates/agent/src");

@@ -203,10 +203,7 @@ fn configs() -> Vec<(&'static str, Config)> {
         ("plain", plain()),
         ("compressed", Config { compression: true, ..plain() }),
         ("encrypted", Config { keyring: keys(), ..plain() }),
-        (
-            "all layers",
-            Config { compression: true, keyring: keys(), label: "production".into(), ..plain() },
-        ),
+        ("all layers", Config { compression: true, keyring: keys(), label: "production".into(), ..plain() }),
     ]
 }
 
@@ -260,6 +257,7 @@ fn time_that_passes_allocates_nothing() {
         assert!(steady.ticks.times >= 300, "{wrapping}: {steady:?}");
         assert_eq!(steady.ticks.allocations, 0, "{wrapping}: {steady:?}");
         assert_eq!(steady.acks.allocations, 0, "{wrapping}: {steady:?}");
+        assert_eq!((0..100).map(|_| lab.input(Input::Tick)).sum::<u64>(), 0, "{wrapping}: nothing is due");
     }
 }
 
@@ -305,6 +303,7 @@ fn news_allocates_a_bounded_number_of_times() {
         assert!(lab.sent - sent > 100 * 5, "{wrapping}: each event is gossiped");
         // Name and payload for the buffer of recent events and for the application, a place in that buffer, the
         // message in its queue. What is queued rides in packets without a copy.
-        assert_eq!((heard, spread), (100 * 6, 0), "{wrapping}");
+        assert!(heard <= 100 * 6, "{wrapping}: {heard} allocations for 100 events");
+        assert_eq!(spread, 0, "{wrapping}");
     }
 }

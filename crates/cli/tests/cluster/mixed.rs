@@ -200,7 +200,7 @@ fn both_command_lines_print_the_same(agents: &[Option<Agent>]) {
             let both = if asks && both[0] != both[1] { again() } else { both };
             let both = if asks && both[0] != both[1] { again() } else { both };
             let help = |printed: &(Vec<String>, Vec<String>, Option<i32>)| {
-                printed.0.iter().any(|line| line.contains("Options:")).then(|| printed.2)
+                printed.0.iter().any(|line| line.contains("Options:")).then_some(printed.2)
             };
             if let [Some(ours), Some(theirs)] = [help(&both[0]), help(&both[1])] {
                 // The wording of help is free.

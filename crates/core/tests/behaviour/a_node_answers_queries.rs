@@ -26,8 +26,10 @@ fn answer(lab: &mut Lab, index: usize) -> usize {
     count
 }
 
-/// Acks and answers at the asking node, sorted, and how often it was told that the time is over.
-fn outcome(lab: &mut Lab, index: usize, key: QueryKey) -> (Vec<String>, Vec<(String, Vec<u8>)>, usize) {
+/// What the asking node was told: who acked, and who answered what, both sorted; how often the time was over.
+type Outcome = (Vec<String>, Vec<(String, Vec<u8>)>, usize);
+
+fn outcome(lab: &mut Lab, index: usize, key: QueryKey) -> Outcome {
     let (mut acks, mut answers, mut done) = (Vec::new(), Vec::new(), 0);
     for event in lab.take_events(index) {
         match event {

@@ -307,7 +307,7 @@ impl Lab {
             Parcel::Data { id, bytes } => self.stream(index, id, StreamEvent::Data(&bytes)),
             Parcel::End { id } => self.stream(index, id, StreamEvent::End),
             Parcel::Failed { id, why } => {
-                self.input(index, Input::Stream { id, event: StreamEvent::Failed(why) })
+                self.input(index, Input::Stream { id, event: StreamEvent::Failed(why) });
             }
         }
     }
