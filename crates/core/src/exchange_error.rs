@@ -26,6 +26,8 @@ pub enum ExchangeError {
     },
     /// As many exchanges as are allowed are under way.
     TooMany,
+    /// All streams together hold as many bytes as are allowed.
+    NoRoom,
 }
 
 impl fmt::Display for ExchangeError {
@@ -37,6 +39,7 @@ impl fmt::Display for ExchangeError {
             Self::Remote(why) => write!(f, "remote error: {why}"),
             Self::Versions { node, why } => write!(f, "Node '{node}' {why}"),
             Self::TooMany => f.write_str("too many connections are under way"),
+            Self::NoRoom => f.write_str("the connections under way hold too many bytes"),
         }
     }
 }

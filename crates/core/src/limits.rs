@@ -82,6 +82,11 @@ pub const REFUSED_PARTS: usize = 255;
 /// Bytes that one stream message may unfold to, and that a stream may hold (gossip.md 5.7).
 pub const STREAM_EXPANDED: usize = 40 << 20;
 
+/// Bytes that the unfinished messages of all accepted streams may hold together, and those of all dialled ones;
+/// each has a bound of its own, so that callers cannot keep a node from joining. The largest message fits with
+/// room for a dozen states of a thousand nodes beside it; without this bound, callers could fill 5 GiB.
+pub const STREAMS_HELD: usize = 64 << 20;
+
 /// Bytes of one encrypted stream message, of a user state and of a user message (gossip.md 5.7).
 pub const STREAM_MESSAGE: usize = 20 << 20;
 

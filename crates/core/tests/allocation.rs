@@ -288,6 +288,29 @@ fn packets_without_news_allocate_nothing() {
     assert_eq!(counts, []);
 }
 
+/// Much at once, with a timer each.
+#[test]
+fn a_burst_of_relayed_probes_allocates_nothing_at_the_second_time() {
+    for (wrapping, config) in configs() {
+        let mut lab = Lab::new(config);
+        let kinds = ordinary(&mut lab).into_iter().filter(|(kind, _)| kind.starts_with("indirect ping"));
+        let packets: Vec<Vec<u8>> = kinds.map(|(_, bytes)| bytes).collect();
+        assert_eq!(packets.len(), 2);
+        let mut burst = || {
+            let sent = lab.sent;
+            let mut allocations = 0;
+            for bytes in packets.iter().cycle().take(200) {
+                allocations += lab.give(1, bytes);
+            }
+            let after = lab.run_for(Duration::from_secs(2));
+            assert!(lab.sent - sent >= 400, "{wrapping}: a ping each, and an ack or a nack or both");
+            allocations + after.ticks.allocations + after.acks.allocations
+        };
+        assert!(burst() > 0, "{wrapping}: the lists grow");
+        assert_eq!(burst(), 0, "{wrapping}");
+    }
+}
+
 #[test]
 fn news_allocates_a_bounded_number_of_times() {
     for (wrapping, config) in configs() {

@@ -3,4 +3,5 @@
 mod bad_input;
 mod mixed;
 mod namespaces;
+mod serfclient;
 mod support;

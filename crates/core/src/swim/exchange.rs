@@ -3,7 +3,8 @@
 //!
 //! Each stream carries one request and at most one answer. A push/pull needs the state of the layer above
 //! on both sides, and so it pauses with [`Notice::StateWanted`] until [`Swim::send_state`]. The invariants:
-//! each open stream has a deadline; each exchange that was asked for ends in one report.
+//! each open stream has a deadline; each exchange that was asked for ends in one report; what all streams hold
+//! is bounded.
 
 use super::rules::State;
 use super::verify::verify;
@@ -65,6 +66,13 @@ enum Role {
 impl Streams {
     fn has_room(&self) -> bool {
         self.open.len() - self.accepted < limits::DIALED_STREAMS
+    }
+
+    /// Whether so many more bytes may be held for a stream.
+    fn can_hold(&self, id: StreamId, more: usize) -> bool {
+        let alike = self.open.iter().filter(|(other, _)| other.is_dialed() == id.is_dialed());
+        let held: usize = alike.map(|(_, stream)| stream.reader.held()).sum();
+        held + more <= limits::STREAMS_HELD
     }
 }
 
@@ -226,6 +234,10 @@ impl Swim {
     }
 
     fn on_data(&mut self, id: StreamId, bytes: &[u8], notices: &mut Vec<Notice>, cx: &mut Cx<'_>) {
+        if !self.streams.can_hold(id, bytes.len()) {
+            cx.out.abort(id);
+            return self.finish(id, Err(ExchangeError::NoRoom), notices, cx);
+        }
         let Some(stream) = self.streams.open.get_mut(&id) else { return };
         match stream.reader.push(bytes).and_then(|()| stream.reader.poll(cx.codec)) {
             Ok(true) => self.on_whole_message(id, notices, cx),

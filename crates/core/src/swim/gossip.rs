@@ -5,7 +5,7 @@
 //! while there is something to gossip, and lies on the grid.
 
 use super::rules::State;
-use super::{Swim, flush};
+use super::{Swim, flush, packet_room};
 use crate::cx::Cx;
 use crate::time::{Duration, Instant};
 
@@ -84,8 +84,7 @@ impl Swim {
             State::Left => false,
         });
         for idx in &*chosen {
-            let room = self.udp_buffer_size.saturating_sub(2 + cx.codec.overhead());
-            cx.broadcasts.fill(room, cx.batch);
+            cx.broadcasts.fill(packet_room(self.udp_buffer_size, cx.codec), cx.batch);
             if cx.batch.is_empty() {
                 return;
             }

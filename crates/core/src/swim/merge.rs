@@ -7,7 +7,7 @@ use super::rules::{Claim, Known, State, Subject, Verdict, judge, refutation};
 use super::suspicion::{Pace, Suspicion};
 use super::table::{Entry, MemberIdx};
 use super::verify::admit;
-use super::{Notice, Swim, Timer};
+use super::{Notice, Swim, Timer, packet_room};
 use crate::broadcast::Token;
 use crate::cx::Cx;
 use crate::limits;
@@ -16,6 +16,9 @@ use crate::note::Note;
 use crate::wire::message::{Accusation, Alive, Message, PushNode};
 use crate::wire::serf::encode;
 use std::net::SocketAddr;
+
+/// Bytes that a message costs in a compound besides its own (gossip.md 4.7).
+const COMPOUND_ENTRY: usize = 2;
 
 /// Who says that a node is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,10 +250,15 @@ impl Swim {
         self.gossip_about(idx, &Message::Alive(alive), None, cx);
     }
 
-    /// Queues a message about a node; an older one about it is displaced.
+    /// Queues a message about a node; an older one about it is displaced. One that fits into no packet, which
+    /// takes a packet size below the default, would stay in the queue for ever and is left to the full exchanges.
     fn gossip_about(&mut self, idx: MemberIdx, message: &Message<'_>, token: Option<Token>, cx: &mut Cx<'_>) {
         self.scratch.clear();
         encode(message, &mut self.scratch);
+        let length = self.scratch.len();
+        if length + COMPOUND_ENTRY > packet_room(self.udp_buffer_size, cx.codec) {
+            return cx.note(Note::TooLongToGossip { queue: "Membership", length });
+        }
         cx.broadcasts.push_member(&self.table.get(idx).name, &self.scratch, token);
     }
 }

@@ -42,7 +42,7 @@ use crate::text::Text;
 use crate::time::Instant;
 use crate::timers::Timers;
 use crate::wire::message::{Accusation, Alive, Message, Source};
-use crate::wire::serf::encode_meta;
+use crate::wire::serf::{Codec, encode_meta};
 use std::net::SocketAddr;
 
 /// What the layer above is told.
@@ -333,10 +333,15 @@ impl Swim {
     /// Sends one message, and lets gossip ride along as far as there is room (gossip.md 4.8).
     fn send(&self, to: SocketAddr, message: &Message<'_>, cx: &mut Cx<'_>) {
         cx.batch.push_message(message);
-        let taken = cx.batch.bytes_len() + 2 + cx.codec.overhead();
-        cx.broadcasts.fill(self.udp_buffer_size.saturating_sub(taken), cx.batch);
+        let room = packet_room(self.udp_buffer_size, cx.codec).saturating_sub(cx.batch.bytes_len());
+        cx.broadcasts.fill(room, cx.batch);
         flush(to, false, cx);
     }
+}
+
+/// Bytes of a gossip packet that its messages may fill, each with its length in the compound (gossip.md 4.8).
+fn packet_room(udp_buffer_size: usize, codec: &Codec) -> usize {
+    udp_buffer_size.saturating_sub(2 + codec.overhead())
 }
 
 /// Sends the messages that were put together.

@@ -1,10 +1,11 @@
 //! The membership layers of a few nodes on a network without a Serf layer, driven by their deadlines.
 
 use super::rules::State;
-use super::{Notice, Purpose, Swim};
+use super::{Notice, Purpose, Swim, packet_room};
 use crate::broadcast::{Broadcasts, Token};
 use crate::config::{Config, Profile};
 use crate::coordinate::Coordinates;
+use crate::crypto::{Key, Keyring};
 use crate::cx::Cx;
 use crate::exchange_error::ExchangeError;
 use crate::io::{Action, Outbox, StreamEvent, StreamId, StreamOp};
@@ -580,6 +581,51 @@ fn a_restarted_node_catches_up_with_its_past() {
     assert!(lab.peers[1].take_told().contains(&"Reconnect Ok(())".to_string()));
 }
 
+/// What is longer than a packet would stay in the queue for ever. The default packet has room for the longest
+/// claims that are passed on, behind the longest label and encryption.
+#[test]
+fn the_longest_claims_fit_into_a_packet_of_the_default_size() {
+    let (name, accuser) = ([b'n'; limits::NAME], [b'f'; limits::NAME]);
+    let alive = Alive {
+        incarnation: u32::MAX,
+        node: &name,
+        addr: &[0xfd; 16],
+        port: u16::MAX,
+        meta: &[0xff; limits::META],
+        vsn: &[1, 5, 2, 2, 5, 5],
+    };
+    let accusation = Accusation { incarnation: u32::MAX, node: &name, from: &accuser };
+    let claims = [Message::Alive(alive), Message::Suspect(accusation.clone()), Message::Dead(accusation)];
+    let mut lab = Lab::new(1, Profile::LAN);
+    let peer = &mut lab.peers[0];
+    let key = Key::from_bytes(&[1; 32]).unwrap();
+    peer.codec = Codec::new(Settings {
+        label: vec![b'l'; 255],
+        keyring: Some(Keyring::new(key, []).unwrap()),
+        verify_incoming: true,
+        verify_outgoing: true,
+        compression: false,
+    });
+    let room = packet_room(peer.swim.udp_buffer_size, &peer.codec);
+    peer.broadcasts = Broadcasts::new(1);
+    for claim in &claims {
+        lab.message(0, claim);
+        let peer = &mut lab.peers[0];
+        assert_eq!(peer.noted("TooLongToGossip"), 0);
+        peer.broadcasts.fill(room, &mut peer.batch);
+        assert_eq!((peer.batch.len(), peer.broadcasts.is_empty()), (1, true), "{claim:?}");
+        peer.batch.clear();
+    }
+    // In a smaller packet there may be no room; that is said, and nothing waits for ever.
+    let mut small = Peer::new("a", 0, 1, |config| config.udp_buffer_size = 1100);
+    small.act(Instant::ORIGIN, Swim::start);
+    small.broadcasts = Broadcasts::new(1);
+    small.act(Instant::ORIGIN, |swim, notices, cx| swim.on_message(addr(1), &claims[0], notices, cx));
+    assert!(small.broadcasts.is_empty() && small.swim.table().find(&name).is_some());
+    let said = |action: &Action<'_>| matches!(action, Action::Note(Note::TooLongToGossip { .. }));
+    assert_eq!(small.out.actions().filter(|action| said(action)).count(), 1);
+}
+
 #[test]
 fn leaving_is_told_gossiped_and_final() {
     let mut lab = Lab::joined(3, Profile::LAN);
@@ -796,6 +842,58 @@ fn streams_are_bounded_in_number_and_time() {
     assert!(closed, "there is room again");
     lab.carry_out(0);
     assert_eq!(lab.peers[0].noted("StreamLimit"), 1);
+}
+
+/// A join with the longest user state that there may be.
+fn longest_push_pull_bytes() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_push_pull(true, [].into_iter(), &vec![0; limits::STREAM_MESSAGE], &mut bytes);
+    bytes
+}
+
+#[test]
+fn streams_are_bounded_in_bytes() {
+    let mut lab = Lab::new(1, Profile::LAN);
+    let bytes = longest_push_pull_bytes();
+    let (most, last) = bytes.split_at(bytes.len() - 1);
+    let fit = limits::STREAMS_HELD / most.len();
+    assert_eq!(fit, 3);
+    let hogs: Vec<Caller> = (0..=fit as u64).map(|n| Caller::call(&mut lab, n)).collect();
+    for hog in &hogs[..fit] {
+        assert_eq!(hog.say(&mut lab, StreamEvent::Data(most)), (Vec::new(), false));
+    }
+    // The next one is cut off in the middle; small ones still find room.
+    let (_, closed) = hogs[fit].say(&mut lab, StreamEvent::Data(&most[..1 << 20]));
+    assert!(!closed);
+    let (_, closed) = hogs[fit].say(&mut lab, StreamEvent::Data(&most[1 << 20..]));
+    assert!(closed);
+    let why = |note: &Note| matches!(note, Note::StreamRefused { why, .. } if *why == ExchangeError::NoRoom.to_string());
+    assert_eq!(lab.peers[0].notes.iter().filter(|(_, note)| why(note)).count(), 1);
+    let (answer, closed) = Caller::call(&mut lab, 99).say(&mut lab, StreamEvent::Data(&ping_bytes(b"a")));
+    assert!(closed && !answer.is_empty());
+    // What is complete is let go, and makes room for as much again.
+    for hog in &hogs[..fit] {
+        let (answer, closed) = hog.say(&mut lab, StreamEvent::Data(last));
+        assert!(closed && !answer.is_empty());
+    }
+    let (answer, closed) = Caller::call(&mut lab, 100).say(&mut lab, StreamEvent::Data(&bytes));
+    assert!(closed && !answer.is_empty());
+    assert_eq!(lab.peers[0].noted("StreamRefused"), 1);
+}
+
+#[test]
+fn callers_that_fill_the_memory_do_not_keep_a_node_from_joining() {
+    let mut lab = Lab::new(2, Profile::LAN);
+    let bytes = longest_push_pull_bytes();
+    for n in 0..3 {
+        Caller::call(&mut lab, 1000 + n).say(&mut lab, StreamEvent::Data(&bytes[..bytes.len() - 1]));
+    }
+    let rest = limits::STREAMS_HELD - 3 * (bytes.len() - 1);
+    Caller::call(&mut lab, 1003).say(&mut lab, StreamEvent::Data(&bytes[..rest]));
+    lab.peers[0].told.clear();
+    lab.act(0, |swim, notices, cx| swim.exchange(addr(1), Purpose::Join(1), notices, cx));
+    lab.run(secs(1));
+    assert_eq!(lab.peers[0].take_told(), ["joined b", "state state true", "Join(1) Ok(())"]);
 }
 
 #[test]

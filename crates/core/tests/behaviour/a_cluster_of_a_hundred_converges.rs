@@ -13,7 +13,7 @@ fn a_hundred_nodes_join_and_see_each_other() {
         let addrs = vec![crate::lab::addr(index / 2)];
         lab.start(index, Command::Join { addrs, ignore_old: true });
     }
-    lab.run_until("a hundred nodes converge", Duration::from_secs(120), |lab| {
+    lab.run_until("a hundred nodes converge", Duration::from_mins(2), |lab| {
         (0..100).all(|index| {
             let statuses = lab.statuses(index);
             statuses.len() == 100 && statuses.values().all(|status| *status == Status::Alive)

@@ -41,7 +41,7 @@ fn a_suspended_node_refutes_when_it_wakes_early() {
     lab.run_until("it refutes", Duration::from_secs(5), |lab| {
         lab.notes(2).any(|note| matches!(note, Note::RefutedSuspect { .. }))
     });
-    lab.run_for(Duration::from_secs(60));
+    lab.run_for(Duration::from_mins(1));
     for index in 0..2 {
         assert_eq!(lab.status(index, "node2"), Status::Alive);
         assert_eq!(names(&lab.take_events(index), MemberEventKind::Failed), Vec::<String>::new());
@@ -52,11 +52,11 @@ fn a_suspended_node_refutes_when_it_wakes_early() {
 fn a_suspended_node_fails_and_comes_back_when_it_wakes_late() {
     let mut lab = Lab::cluster(3);
     lab.pause(2);
-    lab.run_until("the others call it failed", Duration::from_secs(60), |lab| {
+    lab.run_until("the others call it failed", Duration::from_mins(1), |lab| {
         (0..2).all(|index| lab.status(index, "node2") == Status::Failed)
     });
     lab.resume(2);
-    lab.run_until("everybody sees everybody again", Duration::from_secs(120), |lab| {
+    lab.run_until("everybody sees everybody again", Duration::from_mins(2), |lab| {
         (0..3).all(|index| lab.statuses(index).values().all(|status| *status == Status::Alive))
     });
 }
@@ -73,9 +73,9 @@ fn a_cut_cluster_heals() {
             && lab.status(2, "node0") == Status::Failed
             && lab.status(3, "node1") == Status::Failed
     });
-    lab.run_for(Duration::from_secs(120));
+    lab.run_for(Duration::from_mins(2));
     lab.heal();
-    lab.run_until("the halves find each other", Duration::from_secs(300), |lab| {
+    lab.run_until("the halves find each other", Duration::from_mins(5), |lab| {
         (0..4).all(|index| lab.statuses(index).values().all(|status| *status == Status::Alive))
     });
 }
@@ -85,7 +85,7 @@ fn a_node_that_only_one_cannot_reach_stays_alive() {
     let mut lab = Lab::cluster(4);
     lab.cut(0, 1);
     lab.clear_records();
-    lab.run_for(Duration::from_secs(120));
+    lab.run_for(Duration::from_mins(2));
     for index in 0..4 {
         assert!(lab.statuses(index).values().all(|status| *status == Status::Alive), "node{index}");
     }

@@ -51,7 +51,7 @@ fn a_second_leave_waits_for_the_first() {
 fn a_failed_node_can_be_declared_left() {
     let mut lab = Lab::cluster(3);
     lab.kill(2);
-    lab.run_until("it has failed", Duration::from_secs(60), |lab| {
+    lab.run_until("it has failed", Duration::from_mins(1), |lab| {
         (0..2).all(|index| lab.status(index, "node2") == Status::Failed)
     });
     let forced = Command::ForceLeave { name: text("node2"), prune: false };

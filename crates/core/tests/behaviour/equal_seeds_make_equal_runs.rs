@@ -5,7 +5,7 @@ fn history() -> Vec<String> {
     let mut lab = Lab::cluster(5);
     lab.event(1, "deploy", b"1");
     lab.kill(4);
-    lab.run_for(Duration::from_secs(60));
+    lab.run_for(Duration::from_mins(1));
     (0..5)
         .flat_map(|index| lab.notes(index).map(|note| format!("{index} {note}")).collect::<Vec<_>>())
         .collect()

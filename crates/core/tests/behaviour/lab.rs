@@ -92,7 +92,7 @@ impl Lab {
         for index in 1..count {
             lab.join(index, &[0]);
         }
-        lab.run_until("everybody sees everybody", Duration::from_secs(60), |lab| {
+        lab.run_until("everybody sees everybody", Duration::from_mins(1), |lab| {
             (0..count)
                 .all(|index| lab.statuses(index).values().filter(|s| **s == Status::Alive).count() == count)
         });
@@ -207,7 +207,7 @@ impl Lab {
     /// Gives a command and waits for its reply.
     pub(crate) fn command(&mut self, index: usize, command: Command) -> Reply {
         let id = self.start(index, command);
-        self.run_until("the command is answered", Duration::from_secs(60), |lab| {
+        self.run_until("the command is answered", Duration::from_mins(1), |lab| {
             lab.reply(index, id).is_some()
         });
         self.reply(index, id).expect("the reply was just seen").clone()

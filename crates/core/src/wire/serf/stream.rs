@@ -82,6 +82,11 @@ impl StreamReader {
         Ok(())
     }
 
+    /// Bytes that arrived and wait for the rest of the message.
+    pub fn held(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether the whole message is there, decrypted and decompressed. After an error the stream is of no use.
     ///
     /// A message that was encrypted or compressed may still turn out to be cut off in [`message`](Self::message).

@@ -1,0 +1,55 @@
+//! A client library of others, PyPI's `serfclient`, gets the same answers from our agent and from the real
+//! `serf`.
+
+use crate::support::{Agent, Printed, Program, available, run, serf_is_here};
+use std::process::Command;
+
+/// A Python that has the library: `python3`, or what the environment names.
+fn python() -> Option<String> {
+    let named = std::env::var("VILLEIN_SERFCLIENT_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let import = Command::new(&named).args(["-c", "import serfclient"]).output();
+    let present = import.is_ok_and(|output| output.status.success());
+    available("Python with PyPI's `serfclient` (VILLEIN_SERFCLIENT_PYTHON names one)", present)
+        .then_some(named)
+}
+
+fn drive(python: &str, phase: &str, ip: &str, peer: &str) -> Vec<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/drive_serfclient.py");
+    let Printed { stdout, stderr, status } = run(Command::new(python).args([script, phase, ip, peer]));
+    assert_eq!(status, Some(0), "{stdout}{stderr}");
+    stdout.lines().map(str::to_owned).collect()
+}
+
+/// What the library returns in the life of an agent: alone, with a peer, after the peer's death, leaving.
+fn story(python: &str, program: Program, network: &str) -> Vec<String> {
+    let (ip, peer_ip) = (format!("{network}.1"), format!("{network}.2"));
+    let words = [
+        "-tag=role=web",
+        "-tag=dc=east",
+        "-event-handler=query:never=exit 1",
+        "-event-handler=user:never=exit 2",
+    ];
+    let mut agent = Agent::on_loopback(program, &ip, "alpha", &words);
+    let peer = Agent::on_loopback(Program::Serf, &peer_ip, "beta", &["-tag=role=web"]);
+    let mut lines = drive(python, "before", &ip, &peer_ip);
+    drop(peer);
+    lines.extend(drive(python, "after", &ip, &peer_ip));
+    assert_eq!(agent.wait().code(), Some(0), "the agent ends well");
+    lines
+}
+
+#[test]
+fn serfclient_gets_the_answers_of_the_real_agent() {
+    let Some(python) = python() else { return };
+    if !serf_is_here() {
+        return;
+    }
+    let (ours, theirs) = std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| story(&python, Program::Serf, "127.62.1"));
+        (story(&python, Program::Villein, "127.62.2"), theirs.join().expect("the other story ends"))
+    });
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!(ours, theirs);
+    }
+    assert_eq!(ours.len(), theirs.len());
+}
