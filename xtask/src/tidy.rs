@@ -82,6 +82,9 @@ fn is_test(name: &str) -> bool {
 }
 
 fn check(name: &str, text: &str, complaints: &mut Vec<String>) {
+    if !name.ends_with("tidy.rs") {
+        find(LEFT_OVERS, name, text, complaints);
+    }
     if is_test(name) {
         return;
     }
@@ -99,13 +102,19 @@ fn check(name: &str, text: &str, complaints: &mut Vec<String>) {
                 .push(format!("{name}:{start}: {function} has {length} lines, at most {FUNCTION_LINES}"));
         }
     }
-    let pure = name.starts_with("crates/core/src") || name.starts_with("crates/agent/src");
-    let is_this = name.ends_with("tidy.rs");
-    for (number, line) in lines.iter().enumerate() {
-        let line = line.trim();
-        let comment = line.starts_with("//");
-        let words = LEFT_OVERS.iter().filter(|_| !is_this).chain(IMPURE.iter().filter(|_| pure && !comment));
-        for word in words.filter(|word| line.contains(**word)) {
+    if name.starts_with("crates/core/src") || name.starts_with("crates/agent/src") {
+        find(IMPURE, name, code, complaints);
+    }
+}
+
+/// Complains of each of the words that stands in a line, unless the whole line is a comment that may name it.
+fn find(words: &[&str], name: &str, text: &str, complaints: &mut Vec<String>) {
+    let comments_count = words == LEFT_OVERS;
+    for (number, line) in text.lines().enumerate() {
+        if !comments_count && line.trim_start().starts_with("//") {
+            continue;
+        }
+        for word in words.iter().filter(|word| line.contains(**word)) {
             complaints.push(format!("{name}:{}: {word}", number + 1));
         }
     }
@@ -184,6 +193,16 @@ mod tests {
         };
         assert_eq!(found("crates/core/src/a.rs"), ["crates/core/src/a.rs:2: std::fs"]);
         assert_eq!(found("crates/host/src/a.rs"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn left_overs_are_found_in_tests_too() {
+        let text = format!("//! Head.\n#[cfg(test)]\nmod tests {{\n    #[ig{}]\n}}\n", "nore]");
+        for name in ["crates/core/src/a.rs", "crates/core/tests/a.rs"] {
+            let mut complaints = Vec::new();
+            check(name, &text, &mut complaints);
+            assert_eq!(complaints.len(), 1, "{name}: {complaints:?}");
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! This file only dispatches: inputs to the parts and to the node, the node's actions to the parts, and
 //! the errands that parts leave for each other, until nothing is left to do.
 
+use crate::answers;
 use crate::config::Config;
 use crate::cx::{Counters, Cx, Errand, Waiter};
 use crate::discovery::Discovery;
 use crate::escape;
-use crate::invoke::{self, Invoker};
+use crate::invoke::Invoker;
 use crate::io::{Clock, Conn, ConnEvent, Input, Outbox, Socket};
 use crate::join::{Joins, Purpose};
 use crate::lifecycle::Lifecycle;
@@ -251,6 +252,8 @@ impl Agent {
                 cx.log(Level::Info, "agent", &format!("Received event: {received}"));
                 self.invoker.on_event(event, cx);
             }
+            // On one connection the lines that led to an event come before it.
+            self.rpc.pump_monitors(cx);
             self.rpc.on_event(event, cx);
         });
     }
@@ -263,7 +266,7 @@ impl Agent {
             Waiter::Rpc(ticket, awaited) => self.rpc.on_reply((ticket, awaited), reply, cx),
             Waiter::Script(query) => {
                 if let Reply::Failed(why) = reply {
-                    invoke::log_unanswered(&query, why, cx);
+                    answers::log_unanswered(&query, why, cx);
                 }
             }
         });
@@ -325,6 +328,7 @@ fn draw_seed(rng: &mut Rng) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Machine;
     use crate::io::Action;
     use std::net::{IpAddr, Ipv4Addr};
     use villein_core::config::Config as NodeConfig;
@@ -351,7 +355,7 @@ mod tests {
             skip_leave_on_interrupt: false,
             discover: None,
             bind_port: 7946,
-            cpu_count: 1,
+            machine: Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2 },
             start_warnings: Vec::new(),
         }
     }
@@ -375,6 +379,7 @@ mod tests {
             }
         }
         assert_eq!(status, Some(1));
+        assert_eq!(printed.matches("[WARN] serf: Shutdown without a Leave\n").count(), 1, "{printed}");
         assert!(printed.contains("[WARN] agent: Serf shutdown detected, quitting\n"), "{printed}");
         assert!(printed.contains("==> Error: another node has the name 'same'"), "{printed}");
         assert!(printed.ends_with("[INFO] agent: shutdown complete\n"), "{printed}");

@@ -46,10 +46,21 @@ pub struct Config {
     pub discover: Option<Discover>,
     /// The port that gossip is bound to: the default for addresses to join that name none.
     pub bind_port: u16,
-    /// Processors of this machine, for `stats`.
-    pub cpu_count: usize,
+    /// For `stats`.
+    pub machine: Machine,
     /// What the operator should know about these settings; logged as warnings right after the start.
     pub start_warnings: Vec<String>,
+}
+
+/// The machine that an agent runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The operating system, such as `linux`.
+    pub os: String,
+    /// The architecture as Go spells it, such as `amd64`.
+    pub arch: String,
+    /// Processors.
+    pub cpu_count: usize,
 }
 
 /// Multicast discovery.

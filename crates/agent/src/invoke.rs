@@ -1,4 +1,4 @@
-//! Running event handlers: one queue and at most one child for each (agent.md 12.2, 12.5, 12.6).
+//! Running event handlers: one queue and at most one child for each (agent.md 12.2, 12.5).
 //!
 //! A slow script delays the later events of its own handler and nothing else; when it hangs for good, its
 //! queue fills up and the oldest events are dropped with a log line. What the child gets is decided by
@@ -6,7 +6,8 @@
 //!
 //! Invariant: a lane has a child or an empty queue.
 
-use crate::cx::{Cx, Waiter};
+use crate::answers::Answers;
+use crate::cx::Cx;
 use crate::escape;
 use crate::handler::Handler;
 use crate::io::{ChildId, ChildStatus};
@@ -14,10 +15,8 @@ use crate::limits::{HANDLER_QUEUE, HANDLER_SLOW};
 use crate::script::{Asked, Job};
 use crate::throttle::Throttle;
 use std::collections::{BTreeMap, VecDeque};
-use villein_core::command::{Command, CommandError};
 use villein_core::member::Event;
 use villein_core::note::Level;
-use villein_core::text::Text;
 use villein_core::time::Instant;
 
 /// All handlers with their work.
@@ -27,6 +26,7 @@ pub(crate) struct Invoker {
     /// Which lane a child belongs to.
     children: BTreeMap<ChildId, usize>,
     next_child: u64,
+    answers: Answers,
 }
 
 #[derive(Debug)]
@@ -54,18 +54,27 @@ impl Invoker {
             running: None,
             dropped: Throttle::default(),
         };
-        Invoker { lanes: handlers.iter().map(lane).collect(), children: BTreeMap::new(), next_child: 0 }
+        Invoker {
+            lanes: handlers.iter().map(lane).collect(),
+            children: BTreeMap::new(),
+            next_child: 0,
+            answers: Answers::default(),
+        }
     }
 
     /// Gives an event to every handler that wants it.
     pub(crate) fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) {
         let Some(job) = Job::new(event) else { return };
-        for index in 0..self.lanes.len() {
-            let lane = &mut self.lanes[index];
-            if lane.handler.filter.matches(event) {
-                lane.push(job.clone(), cx);
-                self.start_next(index, cx);
+        let wanted = |index: &usize| self.lanes[*index].handler.filter.matches(event);
+        let wanted: Vec<usize> = (0..self.lanes.len()).filter(wanted).collect();
+        if let Some(asked) = &job.query {
+            self.answers.open(asked, &wanted);
+        }
+        for index in wanted {
+            if let Some(asked) = self.lanes[index].push(job.clone(), cx).and_then(|dropped| dropped.query) {
+                self.answers.ended(&asked, index, b"", cx);
             }
+            self.start_next(index, cx);
         }
     }
 
@@ -89,13 +98,9 @@ impl Invoker {
             );
             cx.log(Level::Warn, "agent", &text);
         }
-        if let (Some(asked), ChildStatus::Exited(0), false) = (run.query, status, output.is_empty()) {
-            if cx.clock.now >= asked.deadline {
-                log_unanswered(&asked.name, &CommandError::PastDeadline, cx);
-            } else {
-                let command = Command::Respond { key: asked.key, payload: output.into() };
-                cx.command(Waiter::Script(asked.name), command);
-            }
+        if let Some(asked) = run.query {
+            let answer = if *status == ChildStatus::Exited(0) { output } else { b"" };
+            self.answers.ended(&asked, index, answer, cx);
         }
         self.start_next(index, cx);
     }
@@ -126,6 +131,9 @@ impl Invoker {
                 let command = escape::line(&lane.handler.command);
                 let why = "exec: environment variable contains NUL";
                 cx.log(Level::Err, "agent", &format!("Error invoking script '{command}': {why}"));
+                if let Some(asked) = job.query {
+                    self.answers.ended(&asked, index, b"", cx);
+                }
                 continue;
             };
             let id = ChildId(self.next_child);
@@ -139,9 +147,11 @@ impl Invoker {
 }
 
 impl Lane {
-    fn push(&mut self, job: Job, cx: &mut Cx<'_>) {
+    /// Appends a job; gives the one that was dropped to make room.
+    fn push(&mut self, job: Job, cx: &mut Cx<'_>) -> Option<Job> {
+        let mut dropped = None;
         if self.queue.len() == HANDLER_QUEUE {
-            self.queue.pop_front();
+            dropped = self.queue.pop_front();
             if let Some(total) = self.dropped.add(cx.clock.now, 1) {
                 let command = escape::line(&self.handler.command);
                 let text =
@@ -150,16 +160,8 @@ impl Lane {
             }
         }
         self.queue.push_back(job);
+        dropped
     }
-}
-
-/// The log line about a handler's answer that was refused (agent.md 12.6).
-pub(crate) fn log_unanswered(query: &Text, why: &CommandError, cx: &mut Cx<'_>) {
-    let name = escape::line(query);
-    // A query that the node has forgotten is one whose time is over.
-    let why = if *why == CommandError::UnknownQuery { &CommandError::PastDeadline } else { why };
-    let text = format!("Failed to respond to query 'query: {name}': failed to respond to key query: {why}");
-    cx.log(Level::Warn, "agent", &text);
 }
 
 fn log_result(command: &str, kind: &str, status: &ChildStatus, output: &[u8], cx: &mut Cx<'_>) {

@@ -227,7 +227,8 @@ fn failed_join(addr: SocketAddr, error: &ExchangeError) -> String {
     let why = match error {
         ExchangeError::Connect(why) => format!("dial tcp {addr}: connect: {}", escape::line(why.as_bytes())),
         ExchangeError::Broken(why) => format!("read tcp {addr}: {}", escape::line(why.as_bytes())),
-        ExchangeError::TimedOut => format!("dial tcp {addr}: i/o timeout"),
+        ExchangeError::ConnectTimedOut => format!("dial tcp {addr}: i/o timeout"),
+        ExchangeError::TimedOut => format!("read tcp {addr}: i/o timeout"),
         other => escape::line(other.to_string().as_bytes()),
     };
     format!("Failed to join {}: {why}", addr.ip())
@@ -278,13 +279,18 @@ mod tests {
             ],
         };
         let refused = || ExchangeError::Connect("connection refused".to_owned());
-        let failures = [(addr("127.0.0.9:7946"), refused()), (addr("10.0.0.2:1"), ExchangeError::TimedOut)];
+        let failures = [
+            (addr("127.0.0.9:7946"), refused()),
+            (addr("10.0.0.1:1"), ExchangeError::ConnectTimedOut),
+            (addr("10.0.0.2:1"), ExchangeError::TimedOut),
+        ];
         assert_eq!(
             error_list(&join.bullets(&failures)),
-            "3 errors occurred:\n\
+            "4 errors occurred:\n\
              \t* Failed to join 127.0.0.9: dial tcp 127.0.0.9:7946: connect: connection refused\n\
              \t* Failed to resolve nobody: lookup nobody: no such host\n\
-             \t* Failed to join 10.0.0.2: dial tcp 10.0.0.2:1: i/o timeout\n\n"
+             \t* Failed to join 10.0.0.1: dial tcp 10.0.0.1:1: i/o timeout\n\
+             \t* Failed to join 10.0.0.2: read tcp 10.0.0.2:1: i/o timeout\n\n"
         );
     }
 

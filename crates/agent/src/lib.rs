@@ -6,6 +6,7 @@
 
 mod address;
 mod agent;
+mod answers;
 mod banner;
 pub mod config;
 mod cx;

@@ -16,6 +16,9 @@ use villein_core::note::Level;
 use villein_core::text::Text;
 use villein_core::time::{Duration, Instant};
 
+/// What others will take for a failure.
+const WITHOUT_LEAVE: &str = "Shutdown without a Leave";
+
 /// Where an agent stands.
 #[derive(Debug)]
 enum Phase {
@@ -177,6 +180,7 @@ impl Lifecycle {
     /// Another node has this node's name, and the cluster's vote: the agent must go without a leave.
     pub(crate) fn on_name_lost(&mut self, (matching, responses): (usize, usize), cx: &mut Cx<'_>) {
         cx.log.open_console(cx.out);
+        cx.log(Level::Warn, "serf", WITHOUT_LEAVE);
         cx.log(Level::Warn, "agent", "Serf shutdown detected, quitting");
         let name = escape::line(&cx.config.node.name);
         cx.announce(&format!(
@@ -212,7 +216,7 @@ impl Lifecycle {
         cx.log.open_console(cx.out);
         cx.log(Level::Info, "agent", "requesting serf shutdown");
         if !left {
-            cx.log(Level::Warn, "serf", "Shutdown without a Leave");
+            cx.log(Level::Warn, "serf", WITHOUT_LEAVE);
         }
         cx.log(Level::Info, "agent", "shutdown complete");
         self.phase = Phase::Done;

@@ -135,6 +135,42 @@ fn what_a_handler_writes_answers_a_query_once() {
     assert!(!lab::contains(&records, b"two") && !lab::contains(&records, b"no\n"));
 }
 
+/// As if they ran one after the other, like those of Serf.
+#[test]
+fn the_first_handler_that_says_anything_answers_however_long_it_takes() {
+    let mut lab = lab(&["query=silent", "*=slow", "query:a=quick", "query:b=never"]);
+    ask(&mut lab, "a");
+    let ids: Vec<_> = lab.spawned.iter().map(|(id, _)| *id).collect();
+    assert_eq!(commands(&lab), [&b"silent"[..], b"slow", b"quick"]);
+    lab.take(1);
+    lab.child_exits(ids[2], ChildStatus::Exited(0), b"quick\n");
+    lab.child_exits(ids[0], ChildStatus::Exited(0), b"");
+    assert!(!lab::contains(&lab.take(1), b"response"), "a handler that comes first still runs");
+    let mark = lab.printed.len();
+    lab.child_exits(ids[1], ChildStatus::Exited(0), b"slow\n");
+    let records = lab.take(1);
+    assert!(lab::contains(&records, b"\xc4\x05slow\n\xa4Type\xa8response"), "{}", records.escape_ascii());
+    assert!(lab.log_since(mark).ends_with("response already sent"), "{}", lab.log_since(mark));
+}
+
+#[test]
+fn a_handler_that_will_never_answer_holds_up_nobody() {
+    let mut lab = lab(&["query=fails", "*=hangs", "query=quick"]);
+    fire(&mut lab, "first");
+    ask(&mut lab, "a");
+    assert_eq!(commands(&lab), [&b"hangs"[..], b"fails", b"quick"]);
+    let ids: Vec<_> = lab.spawned.iter().map(|(id, _)| *id).collect();
+    lab.child_exits(ids[1], ChildStatus::Exited(1), b"no");
+    lab.child_exits(ids[2], ChildStatus::Exited(0), b"quick");
+    for _ in 0..HANDLER_QUEUE - 1 {
+        fire(&mut lab, "more");
+    }
+    assert!(!lab::contains(&lab.take(1), b"response"), "the query waits in the queue of the one that hangs");
+    fire(&mut lab, "too much");
+    let records = lab.take(1);
+    assert!(lab::contains(&records, b"\xc4\x05quick\xa4Type\xa8response"), "{}", records.escape_ascii());
+}
+
 #[test]
 fn late_and_long_answers_are_refused() {
     let mut lab = lab(&["query=x"]);

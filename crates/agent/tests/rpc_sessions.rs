@@ -117,8 +117,8 @@ fn stats_name_everything_that_scripts_read() {
     );
     let handlers = &stats[&b"event_handlers"[..]];
     assert_eq!(handlers[&b"query:load"[..]], "x");
-    assert_eq!(handlers[&b"member-join"[..]], "y");
-    assert_eq!(handlers[&b"user"[..]], "y, z");
+    assert_eq!(handlers[&b"member-join:"[..]], "y");
+    assert_eq!(handlers[&b"user:"[..]], "y, z");
     assert_eq!(stats[&b"tags"[..]][&b"role"[..]], "web");
 }
 

@@ -10,7 +10,6 @@ mod warnings;
 use crate::args::AgentArgs;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::thread;
 use villein_agent::config::{Config, Discover};
 use villein_core::config::Config as NodeConfig;
 use villein_core::member::WireAddr;
@@ -123,7 +122,7 @@ fn start(args: &AgentArgs) -> Result<Boot, String> {
             families: opened.multicast.iter().map(|pair| pair.family).collect(),
         }),
         bind_port: opened.gossip.port,
-        cpu_count: thread::available_parallelism().map_or(1, usize::from),
+        machine: machine::machine(),
         start_warnings: warnings::all(&node.name, &handlers, &opened.rpc),
         handlers,
         node,

@@ -131,6 +131,25 @@ fn the_banner_shows_real_ports_and_an_interrupt_leaves() {
 }
 
 #[test]
+fn signals_that_mean_nothing_to_an_agent_do_not_end_it() {
+    let mut child = agent(&FREE).stdout(Stdio::piped()).spawn().expect("the program starts");
+    let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut text = String::new();
+    while !text.contains("EventMemberJoin: alpha") {
+        assert_ne!(output.read_line(&mut text).expect("the output is text"), 0, "{text}");
+    }
+    for signal in ["-USR1", "-USR2", "-PIPE", "-HUP", "-TERM"] {
+        let killed = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(killed.expect("every system has kill").success());
+    }
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).expect("the output is text");
+    assert_eq!(child.wait().expect("it is our child").code(), Some(1), "{rest}");
+    assert!(rest.contains("==> Caught signal: terminated\n"), "{rest}");
+    assert!(rest.contains("[WARN] serf: Shutdown without a Leave\n"), "{rest}");
+}
+
+#[test]
 fn an_agent_whose_output_nobody_reads_ends_like_a_program_in_a_pipeline() {
     let mut child =
         agent(&FREE).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");

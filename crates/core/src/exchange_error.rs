@@ -11,7 +11,9 @@ pub enum ExchangeError {
     Broken(String),
     /// The peer closed the connection before its answer was complete.
     Closed,
-    /// No complete answer came within the TCP timeout.
+    /// The connection was not made within the TCP timeout.
+    ConnectTimedOut,
+    /// A connection was made, but no complete answer came within the TCP timeout.
     TimedOut,
     /// The peer could not read our request, and says why.
     Remote(String),
@@ -35,7 +37,7 @@ impl fmt::Display for ExchangeError {
         match self {
             Self::Connect(why) | Self::Broken(why) | Self::Malformed(why) => f.write_str(why),
             Self::Closed => f.write_str("the peer closed the connection without an answer"),
-            Self::TimedOut => f.write_str("i/o timeout"),
+            Self::ConnectTimedOut | Self::TimedOut => f.write_str("i/o timeout"),
             Self::Remote(why) => write!(f, "remote error: {why}"),
             Self::Versions { node, why } => write!(f, "Node '{node}' {why}"),
             Self::TooMany => f.write_str("too many connections are under way"),

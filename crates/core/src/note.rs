@@ -74,7 +74,7 @@ notes! {
     /// A message could not be decoded.
     MessageMalformed { from: SocketAddr, why: String } => Debug, Memberlist, "dropped a message from {from}: {why}";
     /// A stream brought something else than a message.
-    StreamRefused { from: SocketAddr, why: String } => Err, Memberlist, "failed to receive from={from}: {why}";
+    StreamRefused { from: SocketAddr, why: String } => Err, Memberlist, "failed to receive: {why} from={from}";
     /// More streams than allowed were open.
     StreamLimit { from: SocketAddr } => Warn, Memberlist, "closed a connection from={from}: too many are open";
     /// A ping meant another node.
@@ -96,7 +96,9 @@ notes! {
     ProbeFailed { node: Text } => Info, Memberlist, "Suspect {node} has failed, no acks received";
     /// Only TCP reached the node.
     ProbeOnlyTcp { node: Text } => Warn, Memberlist, "Was able to connect to {node} but other probes failed, network may be misconfigured";
-    /// The probe over TCP failed.
+    /// The probe over TCP could not connect.
+    ProbeTcpUnreachable { node: Text, why: ExchangeError } => Debug, Memberlist, "No fallback ping: {why} ({node})";
+    /// The probe over TCP connected and failed.
     ProbeTcpFailed { node: Text, why: ExchangeError } => Err, Memberlist, "Failed fallback ping: {why} ({node})";
     /// Another node confirmed a suspicion.
     SuspicionConfirmed { node: Text, from: Text } => Debug, Memberlist, "suspicion of {node} confirmed by {from}";

@@ -58,7 +58,16 @@ pub fn rpc(text: &str) -> Result<Rpc, String> {
                 return Ok(Rpc { listener, shown, is_local: ip.is_loopback() });
             }
             Err(error) => {
-                refused = format!("listen tcp {}: bind: {}", SocketAddr::new(ip, port), os_words(&error));
+                let addr = if parsed.host.is_empty() {
+                    format!(":{port}")
+                } else {
+                    SocketAddr::new(ip, port).to_string()
+                };
+                refused = format!("listen tcp {addr}: bind: {}", os_words(&error));
+                // Another program has the port in one family at least: half of it is not what was asked for.
+                if error.kind() == io::ErrorKind::AddrInUse {
+                    break;
+                }
             }
         }
     }
@@ -179,5 +188,8 @@ mod tests {
         let port = port_of(open.listener.local_addr());
         assert_eq!((open.shown, open.is_local), (format!(":{port}"), false));
         TcpStream::connect(("127.0.0.1", port)).expect("every address includes this one");
+        let expected =
+            format!("Error starting RPC listener: listen tcp :{port}: bind: address already in use");
+        assert_eq!(rpc(&format!(":{port}")).map(|rpc| rpc.shown), Err(expected));
     }
 }

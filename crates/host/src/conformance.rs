@@ -8,6 +8,7 @@
 use crate::bind;
 use crate::boot::{Boot, Sockets};
 use crate::inbox::{Arrival, Sender};
+use crate::machine;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -172,7 +173,7 @@ pub(crate) fn config(name: &str, gossip: SocketAddr, rpc_text: &str) -> Config {
         skip_leave_on_interrupt: false,
         discover: None,
         bind_port: gossip.port(),
-        cpu_count: 1,
+        machine: machine::machine(),
         start_warnings: Vec::new(),
     }
 }

@@ -34,11 +34,12 @@ const REFUSALS: [(&str, &[&str]); 3] = [
 /// All sections.
 pub(super) fn of_agent(cx: &Cx<'_>) -> Stats {
     let local = cx.node.local_member();
-    let cpus = cx.config.cpu_count.to_string();
+    let machine = &cx.config.machine;
+    let cpus = machine.cpu_count.to_string();
     let agent = section([("name", text(&local.name))]);
     let runtime = section([
-        ("os", std::env::consts::OS.into()),
-        ("arch", go_arch().into()),
+        ("os", machine.os.as_str().into()),
+        ("arch", machine.arch.as_str().into()),
         ("version", concat!("villein ", env!("CARGO_PKG_VERSION")).into()),
         ("max_procs", cpus.as_str().into()),
         ("goroutines", "1".into()),
@@ -92,11 +93,14 @@ fn dropped(cx: &Cx<'_>) -> TextMap {
     section
 }
 
-/// Filter to command. Commands that share a filter are listed in their order.
+/// `EVENT:NAME` to command, with an empty name for all. Commands that share a filter are listed in their order.
 fn event_handlers(cx: &Cx<'_>) -> TextMap {
     let mut section = TextMap::new();
     for handler in &cx.config.handlers {
-        for word in handler.filter.words() {
+        for mut word in handler.filter.words() {
+            if !word.contains(&b':') {
+                word.push(b':');
+            }
             let commands = section.entry(Text::from(word)).or_default();
             let separator: &[u8] = if commands.is_empty() { b"" } else { b", " };
             *commands = [commands.as_bytes(), separator, &handler.command].concat().into();
@@ -107,13 +111,4 @@ fn event_handlers(cx: &Cx<'_>) -> TextMap {
 
 fn section<const N: usize>(entries: [(&str, Text); N]) -> TextMap {
     entries.into_iter().map(|(key, value)| (key.into(), value)).collect()
-}
-
-/// The processor's name as other agents of the cluster spell it.
-fn go_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use villein_agent::Agent;
-use villein_agent::config::Config;
+use villein_agent::config::{Config, Machine};
 use villein_agent::handler::Handler;
 use villein_agent::io::{
     Action, ChildId, ChildStatus, Clock, Conn, ConnEvent, ConnOp, Input, Outbox, ResolveId, Signal, Socket,
@@ -71,7 +71,7 @@ pub(crate) fn config() -> Config {
         skip_leave_on_interrupt: false,
         discover: None,
         bind_port: 7946,
-        cpu_count: 2,
+        machine: Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2 },
         start_warnings: Vec::new(),
     }
 }

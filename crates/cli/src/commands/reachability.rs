@@ -31,7 +31,6 @@ pub(crate) fn run(args: &ReachabilityArgs, out: &mut impl Write) -> Outcome {
     let is_live = |member: &&Member| member.status == "alive";
     let live: BTreeSet<&Text> = members.iter().filter(is_live).map(|member| &member.name).collect();
     writeln!(out, "Total members: {}, live members: {}", members.len(), live.len())?;
-    writeln!(out, "Starting reachability test...")?;
     end_on_interrupt(1, b"Test interrupted\n")?;
 
     let ping = Query { name: Text::from("_serf_ping"), request_ack: true, ..Query::default() };
@@ -39,8 +38,10 @@ pub(crate) fn run(args: &ReachabilityArgs, out: &mut impl Write) -> Outcome {
     let mut last = Duration::ZERO;
     let mut acked: BTreeSet<Text> = BTreeSet::new();
     let mut duplicated = false;
+    let answers = ask(&mut client, ping)?;
+    writeln!(out, "Starting reachability test...")?;
     // A lost connection shows in the acknowledgements that are missing.
-    for answer in ask(&mut client, ping)?.map_while(Result::ok) {
+    for answer in answers.map_while(Result::ok) {
         let QueryAnswer::Ack { from } = answer else { continue };
         last = begin.elapsed();
         if args.verbose {

@@ -191,7 +191,10 @@ impl Swim {
     /// A stream took too long.
     pub(super) fn on_stream_due(&mut self, id: StreamId, notices: &mut Vec<Notice>, cx: &mut Cx<'_>) {
         cx.out.abort(id);
-        self.finish(id, Err(ExchangeError::TimedOut), notices, cx);
+        let begun = self.streams.open.get(&id).is_some_and(|stream| stream.begun);
+        let error =
+            if id.is_dialed() && !begun { ExchangeError::ConnectTimedOut } else { ExchangeError::TimedOut };
+        self.finish(id, Err(error), notices, cx);
     }
 
     fn dial_push_pull(&mut self, to: SocketAddr, purpose: Option<Purpose>, cx: &mut Cx<'_>) {

@@ -136,6 +136,10 @@ impl Swim {
             (Ok(()), Some(probe)) if probe.sequence == sequence => probe.reached_by_tcp = true,
             // An ack came first.
             (Ok(()), _) => {}
+            // A dead node is expected not to answer; what its probe comes to is said in its place.
+            (Err(why @ (ExchangeError::Connect(_) | ExchangeError::ConnectTimedOut)), _) => {
+                cx.note(Note::ProbeTcpUnreachable { node, why });
+            }
             (Err(why), _) => cx.note(Note::ProbeTcpFailed { node, why }),
         }
     }

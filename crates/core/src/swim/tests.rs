@@ -484,7 +484,8 @@ fn failing_alone_costs_health_and_slows_probes() {
     lab.peers[1].up = false;
     lab.run(secs(2));
     let peer = &lab.peers[0];
-    assert!(peer.noted("ProbeTcpFailed") >= 1 && peer.noted("ProbeFailed") >= 1);
+    assert!(peer.noted("ProbeTcpUnreachable") >= 1 && peer.noted("ProbeFailed") >= 1);
+    assert_eq!(peer.noted("ProbeTcpFailed"), 0, "that nobody listens is no error of its own");
     assert!(peer.swim.health_score() >= 1);
     assert_eq!(lab.state(0, "b"), Some((State::Suspect, 1)));
     lab.run(secs(4));
@@ -532,7 +533,7 @@ fn old_peers_get_only_what_they_understand() {
     );
     assert!(lab.sent.iter().all(|sent| !sent.3[0].ends_with(" nack")));
     let by_tcp = lab.peers[0].notes.iter().filter_map(|(_, note)| match note {
-        Note::ProbeTcpFailed { node, .. } => Some(node.to_string()),
+        Note::ProbeTcpUnreachable { node, .. } => Some(node.to_string()),
         _ => None,
     });
     assert_eq!(by_tcp.collect::<std::collections::BTreeSet<_>>(), ["newer".to_string()].into());
@@ -917,9 +918,14 @@ fn each_exchange_that_is_asked_for_ends_in_one_report() {
 fn a_silent_peer_times_out_and_a_broken_version_fails_the_join() {
     let mut lab = Lab::new(1, Profile::LAN);
     lab.peers[0].told.clear();
+    lab.peers[0].act(lab.now, |swim, notices, cx| swim.exchange(addr(5), Purpose::Join(0), notices, cx));
+    lab.peers[0].out.clear();
+    lab.run(secs(11));
+    assert_eq!(lab.peers[0].take_told(), ["Join(0) Err(ConnectTimedOut)"]);
+
     lab.peers[0].act(lab.now, |swim, notices, cx| swim.exchange(addr(5), Purpose::Join(1), notices, cx));
     lab.peers[0].out.clear();
-    let id = StreamId::dialed(1);
+    let id = StreamId::dialed(2);
     lab.act(0, |swim, notices, cx| swim.on_stream(id, StreamEvent::Connected, notices, cx));
     lab.run(secs(11));
     assert_eq!(lab.peers[0].take_told(), ["Join(1) Err(TimedOut)"]);
@@ -927,7 +933,7 @@ fn a_silent_peer_times_out_and_a_broken_version_fails_the_join() {
     lab.peers[0].act(lab.now, |swim, notices, cx| swim.exchange(addr(5), Purpose::Join(2), notices, cx));
     lab.peers[0].out.clear();
     let state = push_pull_bytes(0, &[]);
-    let id = StreamId::dialed(2);
+    let id = StreamId::dialed(3);
     lab.act(0, |swim, notices, cx| swim.on_stream(id, StreamEvent::Connected, notices, cx));
     lab.act(0, |swim, notices, cx| swim.on_stream(id, StreamEvent::Data(&state), notices, cx));
     let told = lab.peers[0].take_told();
