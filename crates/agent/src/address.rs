@@ -4,6 +4,7 @@
 //! that follow `Failed to resolve TEXT: `.
 
 use std::net::{IpAddr, SocketAddr};
+use villein_core::gotext::quote;
 
 /// What a text means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ fn split(place: &str) -> Result<(&str, Option<&str>), String> {
 fn parse_port(text: &str) -> Result<u16, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let why = if digits { "value out of range" } else { "invalid syntax" };
-    let failure = || format!("strconv.ParseUint: parsing {}: {why}", crate::escape::quoted(text.as_bytes()));
+    let failure = || format!("strconv.ParseUint: parsing {}: {why}", quote(text.as_bytes()));
     if digits { text.parse().map_err(|_| failure()) } else { Err(failure()) }
 }
 

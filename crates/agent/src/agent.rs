@@ -100,6 +100,7 @@ impl Agent {
         if self.lifecycle.is_done() {
             return;
         }
+        self.log.end_bursts(self.clock, out);
         match input {
             Input::Started => self.start(out),
             Input::Tick => self.tell_node(node_io::Input::Tick, out),
@@ -144,6 +145,7 @@ impl Agent {
             self.joins.deadline(),
             self.invoker.deadline(),
             self.rpc.deadline(),
+            self.log.deadline(),
             self.discovery.as_ref().map(Discovery::deadline),
         ];
         own.into_iter().chain([self.node.deadline()]).flatten().min()
@@ -226,13 +228,21 @@ impl Agent {
     }
 
     fn on_note(&mut self, note: &Note, out: &mut Outbox) {
-        *self.counters.notes.entry(note.name()).or_default() += 1;
+        let (kind, count) = match note {
+            Note::MoreAlike { name, count } => (*name, *count as u64),
+            _ => (note.name(), 1),
+        };
+        *self.counters.notes.entry(kind).or_default() += count;
         let component = match note.component() {
             Component::Memberlist => "memberlist",
             Component::Serf => "serf",
         };
-        let text = escape::line(note.to_string().as_bytes());
-        with_cx!(self, out, |cx| cx.log(note.level(), component, &text));
+        // The life of the cluster is told in full; what others do wrong could go on without end.
+        let speaker = (note.level(), component);
+        if note.level() == Level::Info || self.log.admits(note.name(), speaker, self.clock.now) {
+            let text = escape::line(note.to_string().as_bytes());
+            with_cx!(self, out, |cx| cx.log(note.level(), component, &text));
+        }
     }
 
     fn on_event(&mut self, event: &Event, out: &mut Outbox) {
@@ -263,6 +273,7 @@ impl Agent {
         with_cx!(self, out, |cx| match waiter {
             Waiter::Join(number) => self.joins.on_reply(number, reply, cx),
             Waiter::Leave => self.lifecycle.on_left(reply, cx),
+            Waiter::Nobody => {}
             Waiter::Rpc(ticket, awaited) => self.rpc.on_reply((ticket, awaited), reply, cx),
             Waiter::Script(query) => {
                 if let Reply::Failed(why) = reply {
@@ -330,10 +341,15 @@ mod tests {
     use super::*;
     use crate::config::Machine;
     use crate::io::Action;
+    use crate::limits::RPC_HANDSHAKE;
     use std::net::{IpAddr, Ipv4Addr};
     use villein_core::config::Config as NodeConfig;
+    use villein_core::exchange_error::ExchangeError;
     use villein_core::member::WireAddr;
+    use villein_core::text::Secret;
     use villein_core::time::Duration;
+    use villein_rpc::Request;
+    use villein_rpc::request::{Handshake, VERSION};
 
     fn config() -> Config {
         let addr = WireAddr::from_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -343,7 +359,7 @@ mod tests {
             bind_text: "127.0.0.1:7946".to_owned(),
             advertise_text: None,
             rpc_text: "127.0.0.1:7373".to_owned(),
-            rpc_auth: Vec::new(),
+            rpc_auth: Secret::default(),
             log_level: Level::Info,
             handlers: Vec::new(),
             start_join: Vec::new(),
@@ -358,6 +374,49 @@ mod tests {
             machine: Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2 },
             start_warnings: Vec::new(),
         }
+    }
+
+    #[test]
+    fn who_has_shaken_hands_leaves_nothing_to_wait_for() {
+        let mut agent = Agent::new(config(), [1; 32], Instant::ORIGIN);
+        let clock = Clock { now: Instant::ORIGIN, unix_seconds: 0, offset_seconds: 0 };
+        let from = "127.0.0.1:40000".parse().expect("the address is valid");
+        let mut handshake = Vec::new();
+        Request::Handshake(Handshake { version: VERSION }).encode(0, &mut handshake);
+        let broken = ConnEvent::Failed("connection reset by peer");
+        for event in [ConnEvent::Data(&handshake), broken, ConnEvent::End] {
+            assert_eq!(agent.rpc.deadline(), None);
+            for event in [ConnEvent::Accepted { from }, event] {
+                agent.handle(clock, Input::Conn { conn: Conn::Rpc(1), event }, &mut Outbox::new());
+                let waits = event == ConnEvent::Accepted { from };
+                assert_eq!(agent.rpc.deadline(), waits.then_some(Instant::ORIGIN + RPC_HANDSHAKE));
+            }
+            agent.handle(clock, Input::Conn { conn: Conn::Rpc(1), event: broken }, &mut Outbox::new());
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_found_no_room_here_does_not_count() {
+        let config = Config { retry_join: vec!["127.0.0.2".to_owned()], retry_max: 1, ..config() };
+        let mut agent = Agent::new(config, [1; 32], Instant::ORIGIN);
+        let mut clock = Clock { now: Instant::ORIGIN, unix_seconds: 0, offset_seconds: 0 };
+        let mut out = Outbox::new();
+        agent.handle(clock, Input::Started, &mut out);
+        let to = "127.0.0.2:7946".parse().expect("the address is valid");
+        for (round, error) in
+            [ExchangeError::TooMany, ExchangeError::TooMany, ExchangeError::TimedOut, ExchangeError::TimedOut]
+                .into_iter()
+                .enumerate()
+        {
+            assert!(!agent.lifecycle.is_done(), "round {round}");
+            let mut joins = agent.waiters.iter().filter(|(_, waiter)| matches!(waiter, Waiter::Join(_)));
+            let (&id, _) = joins.next_back().expect("an attempt is under way");
+            agent.on_reply(id, &Reply::Joined { contacted: 0, failures: vec![(to, error)] }, &mut out);
+            agent.run_errands(&mut out);
+            clock.now = clock.now + Duration::from_secs(30);
+            agent.handle(clock, Input::Tick, &mut out);
+        }
+        assert!(agent.lifecycle.is_done());
     }
 
     /// The vote itself is the node's; here it is what an operator sees of its outcome.

@@ -1,8 +1,8 @@
 //! Which handler answers a query: the first of the configuration that says anything (agent.md 12.6).
 //!
-//! Handlers run side by side, and a later one may end before an earlier one. What it said is kept until all
-//! earlier ones have ended, so that the answer does not depend on who is faster; a query has no more than
-//! one, and the node refuses the others.
+//! Beside a slow handler others run, and a later one may end before an earlier one. What it said is kept until
+//! all earlier ones have ended, so that the answer does not depend on who is faster; a query has no more
+//! than one, and the node refuses the others.
 //!
 //! Invariant: the first handler of an open query has not ended.
 

@@ -7,6 +7,7 @@ use crate::handler::Handler;
 use std::net::{IpAddr, SocketAddr};
 use villein_core::config::Config as NodeConfig;
 use villein_core::note::Level;
+use villein_core::text::Secret;
 use villein_core::time::Duration;
 
 /// An agent's settings.
@@ -23,7 +24,7 @@ pub struct Config {
     /// For the banner: the RPC address as it is shown.
     pub rpc_text: String,
     /// Clients must present this; empty for none.
-    pub rpc_auth: Vec<u8>,
+    pub rpc_auth: Secret,
     /// Lines below this level are not printed.
     pub log_level: Level,
     /// In the order of the configuration.

@@ -40,6 +40,8 @@ pub(crate) enum Waiter {
     Join(u64),
     /// The life cycle.
     Leave,
+    /// The outcome makes no difference.
+    Nobody,
     /// A client.
     Rpc(Ticket, Awaited),
     /// A handler's answer to the query with this name.
@@ -51,7 +53,7 @@ pub(crate) enum Waiter {
 pub(crate) struct Counters {
     /// How often each note of the node was heard.
     pub(crate) notes: BTreeMap<&'static str, u64>,
-    /// RPC connections that were closed because of what they sent.
+    /// RPC connections that were refused or closed because of what their clients did, or did not do.
     pub(crate) rpc: u64,
     /// Datagrams that were dropped before anybody looked at them.
     pub(crate) overflow: u64,
@@ -72,6 +74,18 @@ impl Cx<'_> {
     /// Appends a line to the log. Foreign parts of `text` are escaped by the caller.
     pub(crate) fn log(&mut self, level: Level, component: &str, text: &str) {
         self.log.write(self.clock, (level, component), text, None, self.out);
+    }
+
+    /// Appends a line that clients can cause at will, unless there were many of its kind lately.
+    pub(crate) fn log_sparingly(
+        &mut self,
+        kind: &'static str,
+        (level, component): (Level, &'static str),
+        text: &str,
+    ) {
+        if self.log.admits(kind, (level, component), self.clock.now) {
+            self.log(level, component, text);
+        }
     }
 
     /// Appends a line that is not sent to the monitor of this connection.

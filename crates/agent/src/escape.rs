@@ -1,16 +1,19 @@
 //! Foreign bytes as harmless text: nothing from outside reaches a terminal as a control character, and
-//! no name can fake a log line (agent.md 20.4).
+//! no name can fake a log line (agent.md 20.4). What a log line has no room for is not looked at, so that
+//! the cost of a line does not depend on how much somebody sent.
 
+use crate::limits::LOG_LINE_BYTES;
 use std::fmt::Write as _;
+use villein_core::gotext::quote;
 
 /// One line: control characters become `\n`, `\t`, `\x1b` and the like, bytes that are not UTF-8 U+FFFD.
 pub(crate) fn line(bytes: &[u8]) -> String {
-    escaped(&String::from_utf8_lossy(bytes), |_| false)
+    escaped(&String::from_utf8_lossy(shown(bytes)), |_| false)
 }
 
 /// Several lines: newlines and tabs stay.
 pub(crate) fn block(bytes: &[u8]) -> String {
-    escaped(&String::from_utf8_lossy(bytes), |character| matches!(character, '\n' | '\t'))
+    escaped(&String::from_utf8_lossy(shown(bytes)), |character| matches!(character, '\n' | '\t'))
 }
 
 fn escaped(text: &str, kept: impl Fn(char) -> bool) -> String {
@@ -27,22 +30,12 @@ fn escaped(text: &str, kept: impl Fn(char) -> bool) -> String {
 
 /// In double quotes, with the escapes of a Go string (agent.md 17.1: lines that scripts grep).
 pub(crate) fn quoted(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() + 2);
-    out.push('"');
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '"' | '\\' => out.extend(['\\', character]),
-                character if character.is_control() => put_control(&mut out, character),
-                character => out.push(character),
-            }
-        }
-        for byte in chunk.invalid() {
-            put(&mut out, format_args!("\\x{byte:02x}"));
-        }
-    }
-    out.push('"');
-    out
+    quote(shown(bytes))
+}
+
+/// What a log line has room for: escaping makes nothing shorter.
+fn shown(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(LOG_LINE_BYTES)]
 }
 
 fn put_control(out: &mut String, character: char) {
@@ -74,9 +67,9 @@ mod tests {
     }
 
     #[test]
-    fn quoted_text_is_that_of_go() {
-        assert_eq!(quoted(b""), "\"\"");
-        assert_eq!(quoted("a\"\\\n\u{e9}".as_bytes()), "\"a\\\"\\\\\\n\u{e9}\"");
-        assert_eq!(quoted(b"\x00\x01\xff"), "\"\\x00\\x01\\xff\"");
+    fn no_more_is_escaped_than_a_line_holds() {
+        let endless = vec![0; 100 * LOG_LINE_BYTES];
+        assert_eq!(line(&endless).len(), 4 * LOG_LINE_BYTES);
+        assert_eq!(quoted(&endless).len(), 4 * LOG_LINE_BYTES + 2);
     }
 }

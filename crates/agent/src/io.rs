@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 pub use villein_core::io::StreamId;
 use villein_core::mdns::Via;
 use villein_core::time::Instant;
@@ -70,6 +71,11 @@ pub enum ConnOp<'a> {
     },
     /// Send these bytes after all earlier ones.
     Write(&'a [u8]),
+    /// Take no more from it until [`Resume`](ConnOp::Resume): at most one more piece of data comes, and its
+    /// end only after that.
+    Pause,
+    /// Take from it again.
+    Resume,
     /// Deliver what was written, then drop the connection. No more events come for it.
     Close,
     /// Drop the connection now. No more events come for it.
@@ -177,8 +183,8 @@ pub struct Spawn {
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Inherited variables to remove first.
     pub unset: Vec<Vec<u8>>,
-    /// What it reads before end of file.
-    pub stdin: Vec<u8>,
+    /// What it reads before end of file; all handlers of an event share it.
+    pub stdin: Arc<[u8]>,
 }
 
 /// One thing to do.
@@ -234,6 +240,8 @@ enum Entry {
     Send(Socket, SocketAddr, Range<usize>),
     Connect(Conn, SocketAddr),
     Write(Conn, Range<usize>),
+    Pause(Conn),
+    Resume(Conn),
     Close(Conn),
     Abort(Conn),
     Resolve(ResolveId, String, u16),
@@ -258,6 +266,8 @@ impl Outbox {
                 }
                 Entry::Connect(conn, to) => on(conn, ConnOp::Connect { to: *to }),
                 Entry::Write(conn, range) => on(conn, ConnOp::Write(&self.bytes[range.clone()])),
+                Entry::Pause(conn) => on(conn, ConnOp::Pause),
+                Entry::Resume(conn) => on(conn, ConnOp::Resume),
                 Entry::Close(conn) => on(conn, ConnOp::Close),
                 Entry::Abort(conn) => on(conn, ConnOp::Abort),
                 Entry::Resolve(id, host, port) => Action::Resolve { id: *id, host, port: *port },
@@ -291,6 +301,14 @@ impl Outbox {
     pub(crate) fn write(&mut self, conn: Conn, bytes: &[u8]) {
         let range = self.keep(bytes);
         self.entries.push(Entry::Write(conn, range));
+    }
+
+    pub(crate) fn pause(&mut self, conn: Conn) {
+        self.entries.push(Entry::Pause(conn));
+    }
+
+    pub(crate) fn resume(&mut self, conn: Conn) {
+        self.entries.push(Entry::Resume(conn));
     }
 
     pub(crate) fn close(&mut self, conn: Conn) {

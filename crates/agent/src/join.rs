@@ -10,9 +10,9 @@ use crate::address::Target;
 use crate::cx::{Cx, Errand, Waiter};
 use crate::escape;
 use crate::io::ResolveId;
-use crate::limits::{JOIN_ADDRESSES, JOINS};
+use crate::limits::{JOIN_ADDRESSES, JOIN_LOOKUPS, JOINS};
 use crate::rpc::Ticket;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::iter::Peekable;
 use std::net::SocketAddr;
 use villein_core::command::{Command, Reply};
@@ -49,7 +49,10 @@ struct Join {
     purpose: Purpose,
     replay: bool,
     targets: Vec<Attempt>,
-    lookups_left: usize,
+    /// What is still to be looked up: which target, and its host and port.
+    to_look_up: VecDeque<(usize, String, u16)>,
+    /// Lookups that run.
+    lookups: usize,
 }
 
 /// One text of a join.
@@ -65,6 +68,8 @@ struct Retry {
     attempts: u32,
     /// When the next attempt starts; `None` while one runs.
     at: Option<Instant>,
+    /// Whether this very node had no room for the attempt: then it does not count.
+    refused: bool,
 }
 
 impl Joins {
@@ -72,7 +77,7 @@ impl Joins {
     pub(crate) fn begin(&mut self, purpose: Purpose, texts: &[Text], replay: bool, cx: &mut Cx<'_>) {
         let shown: Vec<String> = texts.iter().map(|text| escape::line(text)).collect();
         cx.log(Level::Info, "agent", &format!("joining: [{}] replay: {replay}", shown.join(" ")));
-        if texts.len() > JOIN_ADDRESSES || self.running.len() >= JOINS {
+        if texts.len() > JOIN_ADDRESSES || !self.has_place(purpose) {
             let what =
                 if texts.len() > JOIN_ADDRESSES { "addresses in one join" } else { "joins are under way" };
             report(purpose, Err(format!("too many {what}")), cx);
@@ -80,16 +85,12 @@ impl Joins {
         }
         let number = self.next_join;
         self.next_join += 1;
-        let mut join = Join { purpose, replay, targets: Vec::new(), lookups_left: 0 };
+        let mut join = Join { purpose, replay, targets: Vec::new(), to_look_up: VecDeque::new(), lookups: 0 };
         for (index, text) in texts.iter().enumerate() {
             let found = match Target::parse(text, cx.config.bind_port) {
                 Ok(Target::Address(addr)) => Ok(vec![addr]),
                 Ok(Target::Host(host, port)) => {
-                    let id = ResolveId(self.next_lookup);
-                    self.next_lookup += 1;
-                    self.lookups.insert(id, (number, index));
-                    join.lookups_left += 1;
-                    cx.out.resolve(id, host, port);
+                    join.to_look_up.push_back((index, host, port));
                     Ok(Vec::new())
                 }
                 Err(why) => Err(why),
@@ -97,7 +98,14 @@ impl Joins {
             join.targets.push(Attempt { text: text.clone(), found });
         }
         self.running.insert(number, join);
-        self.contact_when_resolved(number, cx);
+        self.go_on(number, cx);
+    }
+
+    /// The joins of the configuration are one at a time and always have a place.
+    fn has_place(&self, purpose: Purpose) -> bool {
+        let is_configured = |purpose| matches!(purpose, Purpose::Start | Purpose::Retry);
+        is_configured(purpose)
+            || self.running.values().filter(|join| !is_configured(join.purpose)).count() < JOINS
     }
 
     /// Takes the answer to a lookup.
@@ -110,12 +118,25 @@ impl Joins {
         let Some((number, index)) = self.lookups.remove(&id) else { return };
         let Some(join) = self.running.get_mut(&number) else { return };
         join.targets[index].found = result.map(<[SocketAddr]>::to_vec).map_err(str::to_owned);
-        join.lookups_left -= 1;
-        self.contact_when_resolved(number, cx);
+        join.lookups -= 1;
+        self.go_on(number, cx);
     }
 
-    fn contact_when_resolved(&mut self, number: u64, cx: &mut Cx<'_>) {
-        let Some(join) = self.running.get(&number).filter(|join| join.lookups_left == 0) else { return };
+    /// Starts as many lookups as may run, or contacts everybody when there are no more.
+    fn go_on(&mut self, number: u64, cx: &mut Cx<'_>) {
+        let Some(join) = self.running.get_mut(&number) else { return };
+        while join.lookups < JOIN_LOOKUPS
+            && let Some((index, host, port)) = join.to_look_up.pop_front()
+        {
+            let id = ResolveId(self.next_lookup);
+            self.next_lookup += 1;
+            self.lookups.insert(id, (number, index));
+            join.lookups += 1;
+            cx.out.resolve(id, host, port);
+        }
+        if join.lookups > 0 {
+            return;
+        }
         let addrs: Vec<SocketAddr> =
             join.targets.iter().filter_map(|target| target.found.as_ref().ok()).flatten().copied().collect();
         let ignore_old = !join.replay;
@@ -127,6 +148,11 @@ impl Joins {
         let Some(join) = self.running.remove(&number) else { return };
         let result = match reply {
             Reply::Joined { contacted, failures } => {
+                if join.purpose == Purpose::Retry
+                    && let Some(retry) = &mut self.retry
+                {
+                    retry.refused = failures.iter().any(|(_, error)| *error == ExchangeError::TooMany);
+                }
                 let bullets = join.bullets(failures);
                 if *contacted > 0 || bullets.is_empty() { Ok(*contacted) } else { Err(error_list(&bullets)) }
             }
@@ -139,7 +165,7 @@ impl Joins {
     /// Starts the retry join, if there is one.
     pub(crate) fn begin_retry(&mut self, cx: &mut Cx<'_>) {
         if !cx.config.retry_join.is_empty() {
-            self.retry = Some(Retry { attempts: 0, at: Some(cx.clock.now) });
+            self.retry = Some(Retry { attempts: 0, at: Some(cx.clock.now), refused: false });
             self.on_tick(cx);
         }
     }
@@ -175,13 +201,14 @@ impl Joins {
                 self.retry = None;
                 false
             }
-            Err(_) if cx.config.retry_max > 0 && retry.attempts >= cx.config.retry_max => {
+            Err(_) if cx.config.retry_max > 0 && retry.attempts >= cx.config.retry_max && !retry.refused => {
                 cx.log(Level::Err, "agent", "maximum retry join attempts made, exiting");
                 self.retry = None;
                 true
             }
             Err(why) => {
-                retry.attempts = retry.attempts.saturating_add(1);
+                let counts = !std::mem::take(&mut retry.refused);
+                retry.attempts = retry.attempts.saturating_add(counts.into());
                 retry.at = Some(cx.clock.now + cx.config.retry_interval);
                 let interval = cx.config.retry_interval;
                 cx.log(Level::Warn, "agent", &format!("Join failed: {why}, retrying in {interval:?}"));
@@ -271,7 +298,8 @@ mod tests {
         let join = Join {
             purpose: Purpose::Start,
             replay: false,
-            lookups_left: 0,
+            to_look_up: VecDeque::new(),
+            lookups: 0,
             targets: vec![
                 attempt("127.0.0.9", Ok(vec![addr("127.0.0.9:7946")])),
                 attempt("nobody", Err("lookup nobody: no such host".to_owned())),

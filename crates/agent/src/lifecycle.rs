@@ -117,6 +117,7 @@ impl Lifecycle {
             Signal::Hangup => {
                 cx.announce("Caught signal: hangup");
                 cx.announce("Reloading configuration...");
+                cx.log(Level::Info, "agent", "nothing to reload: every setting comes from flags");
                 return;
             }
         };

@@ -11,19 +11,31 @@ pub const LOG_LINE_BYTES: usize = 16 << 10;
 /// Events that wait for one handler. At one per second this is a quarter of an hour; the oldest are dropped.
 pub const HANDLER_QUEUE: usize = 1024;
 
+/// Bytes of the events that wait for one handler: the member events of a large cluster, some times over.
+pub const HANDLER_QUEUE_BYTES: usize = 16 << 20;
+
 /// When a running handler is called slow (agent.md 7).
 pub const HANDLER_SLOW: Duration = Duration::from_secs(1);
 
 /// How often a line about the same kind of loss is logged at most.
 pub const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Lines about one kind of thing that peers and clients do, in one [`LOSS_INTERVAL`]: more than people read,
+/// so what is beyond is only counted. Garbage without end makes some KiB of log in a second, not a full disk.
+pub const BURST_LINES: u32 = 20;
+
 /// RPC connections at once. Each honest client uses one.
 pub const RPC_CONNECTIONS: usize = 256;
 
-/// From the acceptance of an RPC connection to its handshake.
+/// From the acceptance of an RPC connection to its handshake and, where one is wanted, its token.
 pub const RPC_HANDSHAKE: Duration = Duration::from_secs(30);
 
-/// Bytes of requests that may wait on one connection: the largest request and a long pipeline of small ones.
+/// Bytes of requests that wait on one connection, above which it is not read: they keep a client busy that
+/// sends many without awaiting answers.
+pub const RPC_PIPELINE_BYTES: usize = 64 << 10;
+
+/// Bytes of requests that may wait on one connection: the largest request, and more than a driver brings
+/// that does not read a connection when it is told so.
 pub const RPC_INPUT_BYTES: usize = 2 << 20;
 
 /// Bytes handed to the driver and not yet drained, above which a connection's records and requests wait.
@@ -35,20 +47,35 @@ pub const RPC_STREAMS: usize = 64;
 /// Records that wait for one subscription (rpc.md 5.3).
 pub const RPC_BACKLOG_RECORDS: usize = 512;
 
-/// Bytes of records that wait for one subscription: some member events of a large cluster.
+/// Bytes of records that wait for one connection: some member events of a large cluster.
 pub const RPC_BACKLOG_BYTES: usize = 4 << 20;
+
+/// Bytes of records that wait for all connections: a few slow readers at their worst. Without it, clients that
+/// subscribe and never read could fill a GiB.
+pub const RPC_BACKLOG_TOTAL: usize = 64 << 20;
+
+/// Queries that clients run at once. Twice the connections, so that whoever runs most has a second one to
+/// lose; half of what the node runs, so that it always finds a place for its own.
+pub const RPC_QUERIES: usize = 512;
+
+/// How long a query of a client may run: what waits longer for an answer is better asked again.
+pub const RPC_QUERY_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Queries that one connection may still answer. They live as long as their deadlines; the oldest go first.
 pub const RPC_OPEN_QUERIES: usize = 4096;
 
-/// Size of a compiled member filter in bytes, so that an expression cannot take the machine's memory.
-pub const FILTER_REGEX: usize = 1 << 20;
+/// Bytes of the expressions of one member filter: a hundred names to choose from. The worst kind takes 5 ms.
+pub const FILTER_EXPRESSIONS_TEXT: usize = 4 << 10;
 
 /// Addresses in one join.
 pub const JOIN_ADDRESSES: usize = 1024;
 
-/// Joins under way at once, those of RPC clients included.
+/// Joins under way at once for clients and discovery. Those of the configuration have places of their own.
 pub const JOINS: usize = 64;
+
+/// Names of one join that are looked up at once. All joins together stay below what the resolver takes, and a
+/// long list of dead names leaves it to others.
+pub const JOIN_LOOKUPS: usize = 8;
 
 /// How long a leave that a signal asked for may take in the profiles `lan` and `local` (agent.md 7).
 pub const LEAVE_ALLOWANCE: Duration = Duration::from_secs(3);

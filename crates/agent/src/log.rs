@@ -9,8 +9,10 @@
 
 use crate::io::{Clock, Outbox};
 use crate::limits::{LOG_LINE_BYTES, LOG_LINES};
+use crate::throttle::Bursts;
 use std::collections::VecDeque;
 use villein_core::note::Level;
+use villein_core::time::Instant;
 
 /// One line of the log.
 #[derive(Debug)]
@@ -30,12 +32,13 @@ pub(crate) struct Log {
     end: u64,
     console_level: Level,
     console_open: bool,
+    bursts: Bursts,
 }
 
 impl Log {
     /// An empty log whose console is still closed.
     pub(crate) fn new(console_level: Level) -> Log {
-        Log { lines: VecDeque::new(), end: 0, console_level, console_open: false }
+        Log { lines: VecDeque::new(), end: 0, console_level, console_open: false, bursts: Bursts::default() }
     }
 
     /// Appends a line; `hidden_from` as in [`Line`].
@@ -58,6 +61,29 @@ impl Log {
         }
         self.lines.push_back(line);
         self.end += 1;
+    }
+
+    /// Whether another line of a kind that strangers can cause may be written now.
+    pub(crate) fn admits(
+        &mut self,
+        kind: &'static str,
+        speaker: (Level, &'static str),
+        now: Instant,
+    ) -> bool {
+        self.bursts.admit(kind, speaker, now)
+    }
+
+    /// Says how many lines were left out of the bursts that are over. To be called before lines are written.
+    pub(crate) fn end_bursts(&mut self, clock: Clock, out: &mut Outbox) {
+        while let Some(hidden) = self.bursts.end_one(clock.now) {
+            let text = format!("... and {} more like these ({})", hidden.count, hidden.kind);
+            self.write(clock, hidden.speaker, &text, None, out);
+        }
+    }
+
+    /// When a burst is over of which lines were left out.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.bursts.deadline()
     }
 
     /// Shows the lines that were collected, and from now on every line as it comes.
@@ -138,7 +164,6 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
 mod tests {
     use super::*;
     use crate::io::Action;
-    use villein_core::time::Instant;
 
     fn clock(unix_seconds: i64, offset_seconds: i32) -> Clock {
         Clock { now: Instant::ORIGIN, unix_seconds, offset_seconds }

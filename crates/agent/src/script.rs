@@ -5,6 +5,7 @@
 
 use crate::io::Spawn;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use villein_core::member::{Event, Member, QueryKey, Tags};
 use villein_core::text::Text;
 use villein_core::time::Instant;
@@ -29,7 +30,7 @@ pub(crate) struct Job {
     pub(crate) kind: &'static str,
     pub(crate) query: Option<Asked>,
     variables: Vec<(Vec<u8>, Vec<u8>)>,
-    stdin: Vec<u8>,
+    stdin: Arc<[u8]>,
 }
 
 impl Job {
@@ -42,7 +43,7 @@ impl Job {
                 for member in members {
                     put_member(member, &mut stdin);
                 }
-                Job { kind: kind.name(), query: None, variables: Vec::new(), stdin }
+                Job { kind: kind.name(), query: None, variables: Vec::new(), stdin: stdin.into() }
             }
             Event::User { ltime, name, payload, .. } => Job {
                 kind: "user",
@@ -51,7 +52,7 @@ impl Job {
                     variable(b"SERF_USER_EVENT", name),
                     variable(b"SERF_USER_LTIME", ltime.to_string().as_bytes()),
                 ],
-                stdin: payload_lines(payload.as_deref()),
+                stdin: payload_lines(payload.as_deref()).into(),
             },
             Event::Query { key, name, payload, deadline } => Job {
                 kind: "query",
@@ -60,10 +61,15 @@ impl Job {
                     variable(b"SERF_QUERY_NAME", name),
                     variable(b"SERF_QUERY_LTIME", key.ltime.to_string().as_bytes()),
                 ],
-                stdin: payload_lines(payload.as_deref()),
+                stdin: payload_lines(payload.as_deref()).into(),
             },
             _ => return None,
         })
+    }
+
+    /// Bytes that it holds while it waits.
+    pub(crate) fn bytes(&self) -> usize {
+        self.variables.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + self.stdin.len()
     }
 
     /// The process for `command` on a node that is `local` at this moment. `None` if a variable would hold a

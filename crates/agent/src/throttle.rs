@@ -1,9 +1,13 @@
-//! Counts losses and says when it is time for a line about them.
+//! How often a thing that repeats is said: what peers and clients do wrong must not flood the log that
+//! reports it.
 //!
-//! Invariant: at most one line per [`LOSS_INTERVAL`], so that a loss that repeats
-//! cannot flood the log that reports it.
+//! A [`Throttle`] counts losses of which only the number matters. [`Bursts`] lets single lines through as
+//! long as they are few. Invariant: in one [`LOSS_INTERVAL`] a loss makes at most one line, and lines of one
+//! kind are at most [`BURST_LINES`] and one that counts the others.
 
-use crate::limits::LOSS_INTERVAL;
+use crate::limits::{BURST_LINES, LOSS_INTERVAL};
+use std::collections::BTreeMap;
+use villein_core::note::Level;
 use villein_core::time::Instant;
 
 /// The losses of one kind.
@@ -25,6 +29,60 @@ impl Throttle {
     }
 }
 
+/// Lines that strangers can cause, by kind.
+#[derive(Debug, Default)]
+pub(crate) struct Bursts {
+    /// The kinds are words of our own, so they are few.
+    kinds: BTreeMap<&'static str, Burst>,
+}
+
+/// Lines of one kind since the first of them.
+#[derive(Debug)]
+struct Burst {
+    until: Instant,
+    shown: u32,
+    hidden: u64,
+    speaker: (Level, &'static str),
+}
+
+/// Lines that were left out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Hidden {
+    pub(crate) kind: &'static str,
+    /// Level and component of such a line.
+    pub(crate) speaker: (Level, &'static str),
+    pub(crate) count: u64,
+}
+
+impl Bursts {
+    /// Whether another line of this kind may be written; it counts either way. Bursts that are over were
+    /// [ended](Bursts::end_one) before.
+    pub(crate) fn admit(&mut self, kind: &'static str, speaker: (Level, &'static str), now: Instant) -> bool {
+        let fresh = || Burst { until: now + LOSS_INTERVAL, shown: 0, hidden: 0, speaker };
+        let burst = self.kinds.entry(kind).or_insert_with(fresh);
+        let admitted = burst.shown < BURST_LINES;
+        if admitted {
+            burst.shown += 1;
+        } else {
+            burst.hidden += 1;
+        }
+        admitted
+    }
+
+    /// Forgets the bursts that are over, as far as the next one of which lines were left out.
+    pub(crate) fn end_one(&mut self, now: Instant) -> Option<Hidden> {
+        self.kinds.retain(|_, burst| burst.until > now || burst.hidden > 0);
+        let (&kind, _) = self.kinds.iter().find(|(_, burst)| burst.until <= now)?;
+        let Burst { hidden: count, speaker, .. } = self.kinds.remove(kind)?;
+        Some(Hidden { kind, speaker, count })
+    }
+
+    /// When the next line about what was left out is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.kinds.values().filter(|burst| burst.hidden > 0).map(|burst| burst.until).min()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +95,25 @@ mod tests {
         assert_eq!(throttle.add(at(1), 4), None);
         assert_eq!(throttle.add(at(999), 1), None);
         assert_eq!(throttle.add(at(1000), 1), Some(7));
+    }
+
+    #[test]
+    fn a_burst_is_cut_and_its_rest_counted() {
+        let mut bursts = Bursts::default();
+        let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
+        let speaker = (Level::Err, "x");
+        for number in 0..BURST_LINES + 7 {
+            assert_eq!(bursts.admit("a", speaker, at(u64::from(number))), number < BURST_LINES);
+            assert!(
+                number >= BURST_LINES || bursts.admit("b", speaker, at(0)),
+                "another kind is not affected"
+            );
+        }
+        assert_eq!(bursts.deadline(), Some(at(1000)));
+        assert_eq!(bursts.end_one(at(999)), None);
+        assert_eq!(bursts.end_one(at(1000)), Some(Hidden { kind: "a", speaker, count: 7 }));
+        assert_eq!(bursts.end_one(at(1000)), None, "there is nothing to say about the other");
+        assert_eq!((bursts.deadline(), bursts.kinds.len()), (None, 0));
+        assert!(bursts.admit("a", speaker, at(1000)));
     }
 }

@@ -44,7 +44,7 @@ fn handlers_run_side_by_side_and_each_of_them_in_order() {
     assert_eq!(commands(&lab), [&b"slow"[..], b"quick", b"slow"]);
     let (_, spawn) = &lab.spawned[2];
     assert!(spawn.env.contains(&(b"SERF_USER_EVENT".to_vec(), b"b".to_vec())));
-    assert_eq!(spawn.stdin, b"p\n");
+    assert_eq!(&spawn.stdin[..], b"p\n");
 }
 
 #[test]

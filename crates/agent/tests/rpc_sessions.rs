@@ -5,16 +5,17 @@ mod lab;
 use lab::{Lab, config, contains, handlers};
 use proptest::prelude::*;
 use villein_agent::config::Config;
-use villein_agent::io::{Conn, ConnEvent, Input, Signal};
+use villein_agent::io::{Conn, ConnEvent, Input, Signal, StreamId};
 use villein_agent::limits::{
-    LOG_LINES, RPC_BACKLOG_RECORDS, RPC_CONNECTIONS, RPC_INPUT_BYTES, RPC_WINDOW_BYTES,
+    BURST_LINES, JOIN_LOOKUPS, JOINS, LOG_LINES, RPC_BACKLOG_BYTES, RPC_BACKLOG_RECORDS, RPC_BACKLOG_TOTAL,
+    RPC_CONNECTIONS, RPC_INPUT_BYTES, RPC_QUERIES, RPC_QUERY_TIMEOUT, RPC_STREAMS, RPC_WINDOW_BYTES,
 };
 use villein_core::time::Duration;
 use villein_rpc::framing::Limits;
 use villein_rpc::request::{
     Handshake, Join, MemberFilter, Monitor, Query, Respond, Stop, Stream, TagChange, UserEvent,
 };
-use villein_rpc::response::{FromReply, ResponseHeader, Stats};
+use villein_rpc::response::{FromReply, QueryRecord, ResponseHeader, Stats};
 use villein_rpc::{Objects, Record, Request};
 
 /// The objects in what the agent wrote.
@@ -236,6 +237,33 @@ fn a_monitor_sees_its_own_level_of_what_was_and_what_comes() {
 }
 
 #[test]
+fn the_lines_that_lead_to_an_event_come_before_it() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    lab.request(1, 1, &stream("user"));
+    lab.request(1, 2, &monitor("debug"));
+    lab.take(1);
+    lab.request(2, 1, &event("deploy"));
+    let got: Vec<String> = records(&lab.take(1))
+        .into_iter()
+        .map(|(_, record)| match record {
+            Record::Log(line) => line.to_string().split(": ").take(2).collect::<Vec<_>>().join(": "),
+            Record::User(event) => event.name.to_string(),
+            other => panic!("nothing else is subscribed: {other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        got,
+        [
+            "2026/11/22 20:08:16 [DEBUG] agent: Requesting user event send",
+            "2026/11/22 20:08:16 [INFO] agent: Received event",
+            "deploy",
+        ]
+    );
+}
+
+#[test]
 fn a_slow_request_holds_only_its_own_connection() {
     let mut lab = Lab::new(config());
     lab.client(1);
@@ -275,6 +303,32 @@ fn a_client_that_asks_without_reading_waits_and_is_bounded() {
 }
 
 #[test]
+fn a_client_that_asks_much_and_reads_everything_is_read_as_it_reads() {
+    const PIECE: usize = 16;
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.drains = false;
+    let mut ask = Vec::new();
+    let large = UserEvent { name: "large".into(), payload: Some(vec![b'x'; 1000]), coalesce: false };
+    Request::Event(large).encode(1, &mut ask);
+    let wanted = 3 * RPC_INPUT_BYTES / ask.len() / PIECE * PIECE;
+    let (mut asked, mut answered, mut pauses) = (0, 0, 0);
+    while answered < wanted {
+        if asked < wanted && lab.paused.is_empty() {
+            lab.client_sends(1, &ask.repeat(PIECE));
+            asked += PIECE;
+            pauses += lab.paused.len();
+        } else {
+            lab.give(Input::Conn { conn: Conn::Rpc(1), event: ConnEvent::Drained });
+        }
+        assert_eq!(lab.closed, [], "{asked} asked, {answered} answered");
+        answered += objects(&lab.take(1)).len();
+    }
+    assert_eq!((asked, answered), (wanted, wanted));
+    assert!(pauses > 1 && lab.paused.is_empty());
+}
+
+#[test]
 fn a_connection_must_shake_hands_in_time() {
     let mut lab = Lab::new(config());
     lab.connect(1);
@@ -289,21 +343,186 @@ fn a_connection_must_shake_hands_in_time() {
 }
 
 #[test]
-fn too_many_connections_are_refused() {
-    let mut lab = Lab::new(config());
-    for conn in 0..RPC_CONNECTIONS as u64 + 2 {
-        lab.connect(conn);
+fn a_token_must_come_in_time() {
+    let mut lab = Lab::new(Config { rpc_auth: "sekret".into(), ..config() });
+    for conn in [1, 2] {
+        lab.client(conn);
     }
-    assert_eq!(lab.closed, [RPC_CONNECTIONS as u64, RPC_CONNECTIONS as u64 + 1]);
+    lab.request(1, 1, &Request::Auth(villein_rpc::request::Auth { auth_key: "sekret".into() }));
+    lab.request(2, 1, &Request::Auth(villein_rpc::request::Auth { auth_key: "wrong".into() }));
+    lab.pass(Duration::from_secs(31));
+    assert_eq!(lab.closed, [2]);
+}
+
+#[test]
+fn a_new_client_takes_the_place_of_the_idlest() {
+    let mut lab = Lab::new(config());
+    let last = RPC_CONNECTIONS as u64 - 1;
+    for conn in 0..=last {
+        lab.client(conn);
+    }
+    // All but two subscribe or wait; of these the first one was heard later.
+    lab.request(0, 1, &stream("*"));
+    lab.request(1, 1, &monitor("ERR"));
+    lab.request(2, 1, &Request::Join(Join { existing: vec!["slow.example".into()], replay: false }));
+    lab.request(3, 1, &Request::Query(Query { name: "q".into(), timeout: i64::MAX, ..Query::default() }));
+    for conn in 4..=last {
+        if ![7, 8].contains(&conn) {
+            lab.request(conn, 1, &stream("user"));
+        }
+    }
+    lab.pass(Duration::from_secs(1));
+    lab.request(7, 1, &Request::Members);
+    lab.client(1000);
+    assert_eq!(lab.closed, [8]);
+    let line =
+        "[ERR] agent.ipc: Closed the idle connection of 127.0.0.1:40008: a new client takes its place\n";
+    assert!(lab.printed.contains(line), "{}", lab.printed);
+    lab.pass(Duration::from_secs(1));
+    lab.request(1000, 1, &stream("user"));
+    lab.client(1001);
+    assert_eq!(lab.closed, [8, 7]);
+    lab.request(1001, 1, &stream("user"));
+    lab.connect(1002);
+    lab.connect(1003);
+    assert_eq!(lab.closed, [8, 7, 1002, 1003], "nobody is idle");
     assert_eq!(lab.printed.matches("Too many clients").count(), 1);
     lab.give(Input::Conn { conn: Conn::Rpc(0), event: ConnEvent::End });
-    lab.connect(9999);
-    assert!(!lab.closed.contains(&9999), "a place is free again");
+    lab.client(9999);
+}
+
+#[test]
+fn queries_without_end_leave_room_for_others() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    let endless = Request::Query(Query { name: "q".into(), timeout: i64::MAX, ..Query::default() });
+    let done = |bytes: &[u8]| {
+        let is_done =
+            |object: &Vec<u8>| matches!(Record::decode(object), Ok(Record::Answer(QueryRecord::Done)));
+        objects(bytes).iter().filter(|object| is_done(object)).count()
+    };
+    for seq in 0..2 * RPC_QUERIES as u64 {
+        lab.request(1, seq, &endless);
+    }
+    let bytes = lab.take(1);
+    assert_eq!(done(&bytes), RPC_QUERIES, "each one beyond ends one of the same client");
+    assert!(!contains(&bytes, b"too many"));
+    lab.request(2, 7, &endless);
+    assert_eq!((header(&objects(&lab.take(2))[0]), done(&lab.take(1))), ((7, String::new()), 1));
+    lab.give(Input::Conn { conn: Conn::Rpc(1), event: ConnEvent::Failed("connection reset by peer") });
+    for seq in 8..RPC_QUERIES as u64 {
+        lab.request(2, seq, &endless);
+    }
+    assert_eq!(done(&lab.take(2)), 0, "those of a client that has gone are the first to end");
+    lab.pass(RPC_QUERY_TIMEOUT);
+    assert_eq!(done(&lab.take(2)), RPC_QUERIES - 7, "no query lasts for ever");
+}
+
+#[test]
+fn records_that_nobody_reads_are_bounded_for_a_client_and_for_all() {
+    const READERS: u64 = 2 + (RPC_BACKLOG_TOTAL / RPC_BACKLOG_BYTES) as u64;
+    let mut lab = Lab::new(config());
+    lab.client(0);
+    for conn in 1..=READERS {
+        lab.client(conn);
+        for seq in 0..RPC_STREAMS as u64 {
+            lab.request(conn, seq, &stream("user"));
+        }
+        lab.take(conn);
+    }
+    lab.drains = false;
+    for _ in 0..RPC_BACKLOG_BYTES / (RPC_STREAMS * 400) + 10 {
+        lab.request(0, 1, &event("e"));
+        lab.give(Input::Conn { conn: Conn::Rpc(0), event: ConnEvent::Drained });
+    }
+    let mut all = 0;
+    lab.drains = true;
+    for conn in 1..=READERS {
+        lab.take(conn);
+        lab.give(Input::Conn { conn: Conn::Rpc(conn), event: ConnEvent::Drained });
+        let waited = lab.take(conn).len();
+        assert!(waited <= RPC_BACKLOG_BYTES, "{waited}");
+        all += waited;
+    }
+    assert!(all <= RPC_BACKLOG_TOTAL && all > RPC_BACKLOG_TOTAL - 1000, "{all}");
+}
+
+#[test]
+fn what_strangers_do_without_end_is_counted_after_some_lines() {
+    let mut lab = Lab::new(config());
+    let shown = u64::from(BURST_LINES);
+    for conn in 0..shown + 5 {
+        lab.connect(conn);
+        lab.client_sends(conn, b"GET / HTTP/1.1\r\n\r\n");
+        let from = "127.0.0.9:5000".parse().expect("the address is valid");
+        for event in [ConnEvent::Accepted { from }, ConnEvent::Data(b"GET / HTTP/1.1\r\n\r\n")] {
+            lab.give(Input::Conn { conn: Conn::Gossip(StreamId::accepted(conn)), event });
+        }
+    }
+    let count = |lab: &Lab, text: &str| lab.printed.matches(text).count() as u64;
+    assert_eq!(count(&lab, "Accepted client: "), shown);
+    assert_eq!(count(&lab, "[ERR] agent.ipc: failed to decode"), shown);
+    assert_eq!(count(&lab, "[ERR] memberlist: failed to receive"), shown);
+    lab.pass(Duration::from_secs(1));
+    for line in [
+        "[INFO] agent.ipc: ... and 5 more like these (accepted clients)\n",
+        "[ERR] agent.ipc: ... and 5 more like these (refused clients)\n",
+        "[ERR] memberlist: ... and 5 more like these (StreamRefused)\n",
+    ] {
+        assert_eq!(count(&lab, line), 1, "{}", lab.printed);
+    }
+    lab.client(1000);
+    assert!(lab.printed.ends_with("Accepted client: 127.0.0.1:41000\n"), "{}", lab.printed);
+    assert_eq!(count(&lab, "more like these"), 3);
+}
+
+#[test]
+fn a_long_join_looks_up_a_few_names_at_once_and_leaves_places() {
+    let mut config = config();
+    config.retry_join = vec!["retried.example".to_owned()];
+    let mut lab = Lab::new(config);
+    assert_eq!(lab.resolving.pop().map(|(_, host, _)| host).as_deref(), Some("retried.example"));
+    lab.client(1);
+    let names = (0..3 * JOIN_LOOKUPS).map(|number| format!("n{number}").as_str().into()).collect();
+    lab.request(1, 1, &Request::Join(Join { existing: names, replay: false }));
+    let mut most = 0;
+    let mut looked_up = 0;
+    while let Some((id, ..)) = lab.resolving.pop() {
+        most = most.max(lab.resolving.len() + 1);
+        looked_up += 1;
+        lab.give(Input::Resolved { id, result: Err("no such host") });
+    }
+    assert_eq!((most, looked_up), (JOIN_LOOKUPS, 3 * JOIN_LOOKUPS));
+    assert!(header(&objects(&lab.take(1))[0]).1.starts_with("24 errors occurred:"));
+}
+
+#[test]
+fn joins_of_clients_leave_the_retry_join_its_place() {
+    let mut config = config();
+    config.retry_join = vec!["127.0.0.2".to_owned()];
+    let mut lab = Lab::new(config);
+    let join = Request::Join(Join { existing: vec!["slow.example".into()], replay: false });
+    for conn in 0..=JOINS as u64 {
+        lab.client(conn);
+        lab.request(conn, 1, &join);
+    }
+    assert_eq!(header(&objects(&lab.take(JOINS as u64))[0]).1, "too many joins are under way");
+    let mark = lab.printed.len();
+    lab.pass(Duration::from_secs(31));
+    let log = lab.log_since(mark);
+    assert!(log.contains("Failed to join 127.0.0.2") && !log.contains("too many"), "{log}");
+}
+
+#[test]
+fn the_settings_show_no_token() {
+    let shown = format!("{:?}", Config { rpc_auth: "sekret".into(), ..config() });
+    assert!(shown.contains("rpc_auth: hidden") && !shown.contains("sekret"), "{shown}");
 }
 
 #[test]
 fn tokens_are_wanted_once_per_request() {
-    let mut lab = Lab::new(Config { rpc_auth: b"sekret".to_vec(), ..config() });
+    let mut lab = Lab::new(Config { rpc_auth: "sekret".into(), ..config() });
     lab.client(1);
     lab.request(1, 1, &Request::MembersFiltered(MemberFilter::default()));
     lab.request(1, 2, &Request::Auth(villein_rpc::request::Auth { auth_key: "wrong".into() }));

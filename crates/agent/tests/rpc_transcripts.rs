@@ -79,7 +79,7 @@ fn recorded_requests_get_the_recorded_answers() {
         let text = String::from_utf8_lossy(text);
         let mut config = config();
         if name.starts_with("raw-auth") {
-            config.rpc_auth = b"sekret".to_vec();
+            config.rpc_auth = "sekret".into();
         }
         if name.starts_with("raw-auth-twice") {
             // This one was recorded without the tag.

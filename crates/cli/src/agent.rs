@@ -13,14 +13,14 @@ use std::net::{IpAddr, SocketAddr};
 use villein_agent::config::{Config, Discover};
 use villein_core::config::Config as NodeConfig;
 use villein_core::member::WireAddr;
-use villein_core::text::Text;
+use villein_core::text::{Secret, Text};
 use villein_host::address::{Bind, parse_advertise};
 use villein_host::bind::{self, Gossip};
 use villein_host::boot::{Boot, Sockets};
 use villein_host::interface::{self, Interface};
 use villein_host::machine;
 use villein_host::multicast::{self, Pair};
-use villein_host::words::os_words;
+use villein_rpc::system::os_words;
 
 /// What every failure of the cluster part begins with.
 const FAILED: &str = "Failed to start the Serf agent";
@@ -107,7 +107,7 @@ fn start(args: &AgentArgs) -> Result<Boot, String> {
         bind_text: place.bind.shown(opened.gossip.port),
         advertise_text: place.advertise.map(|addr| addr.to_string()),
         rpc_text: opened.rpc.shown.clone(),
-        rpc_auth: Vec::new(),
+        rpc_auth: Secret::default(),
         log_level,
         start_join: settings::words(&args.start_join),
         retry_join: settings::words(&args.retry_join),

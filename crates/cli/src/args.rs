@@ -5,7 +5,7 @@
 //! the definition. Positional words are one list per command, because the commands count them themselves.
 
 use clap::{Args, Command, Subcommand};
-use villein_core::text::Text as Name;
+use villein_core::text::{Secret, Text as Name};
 use villein_rpc::Text;
 
 use crate::govalue::{boolean, duration, integer, parse_duration, text};
@@ -58,9 +58,9 @@ pub struct RpcArgs {
     #[arg(help = "Address of the agent [default: $SERF_RPC_ADDR or 127.0.0.1:7373]")]
     pub rpc_addr: Option<Text>,
     /// Token that the agent wants; empty is none.
-    #[arg(long, value_name = "TOKEN", value_parser = text::<Text>())]
+    #[arg(long, value_name = "TOKEN", value_parser = text::<Secret>())]
     #[arg(help = "Token for the agent [default: $SERF_RPC_AUTH]")]
-    pub rpc_auth: Option<Text>,
+    pub rpc_auth: Option<Secret>,
 }
 
 /// Flags of `agent` (agent.md 2): `None` and empty lists were not given.
@@ -82,8 +82,8 @@ pub struct AgentArgs {
     #[arg(long, value_name = "HOST:PORT", value_parser = text::<Name>())]
     pub rpc_addr: Option<Name>,
     /// Key for encrypting the gossip, in base64
-    #[arg(long, value_name = "KEY", value_parser = text::<Name>())]
-    pub encrypt: Option<Name>,
+    #[arg(long, value_name = "KEY", value_parser = text::<Secret>())]
+    pub encrypt: Option<Secret>,
     /// Script to run on events, with an optional filter; can be given several times
     #[arg(long = "event-handler", value_name = "[FILTER=]SCRIPT", value_parser = text::<Name>())]
     pub event_handlers: Vec<Name>,
@@ -192,16 +192,16 @@ pub struct KeysArgs {
     pub list: bool,
     /// Install this key, in base64, on all members
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
-    #[arg(value_parser = text::<Text>())]
-    pub install: Text,
+    #[arg(value_parser = text::<Secret>())]
+    pub install: Secret,
     /// Encrypt with this key from now on; it must be installed
     #[arg(long = "use", value_name = "KEY", default_value = "", hide_default_value = true)]
-    #[arg(value_parser = text::<Text>())]
-    pub primary: Text,
+    #[arg(value_parser = text::<Secret>())]
+    pub primary: Secret,
     /// Remove this key from all members; it must not be the one in use
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true)]
-    #[arg(value_parser = text::<Text>())]
-    pub remove: Text,
+    #[arg(value_parser = text::<Secret>())]
+    pub remove: Secret,
     #[command(flatten)]
     pub(crate) rpc: RpcArgs,
     #[arg(hide = true, value_name = "", value_parser = text::<Text>())]
@@ -393,6 +393,16 @@ mod tests {
     #[test]
     fn definitions_are_consistent() {
         program().debug_assert();
+    }
+
+    #[test]
+    fn keys_and_tokens_are_not_shown() {
+        let agent = AgentArgs { encrypt: Some(Secret::from("sekret")), ..AgentArgs::default() };
+        let rpc = RpcArgs { rpc_addr: None, rpc_auth: Some(Secret::from("sekret")) };
+        let [install, primary, remove] = [(); 3].map(|()| Secret::from("sekret"));
+        let keys = KeysArgs { list: false, install, primary, remove, rpc, ignored: Vec::new() };
+        let shown = format!("{agent:?} {keys:?}");
+        assert!(shown.contains("hidden") && !shown.contains("sekret"), "{shown}");
     }
 
     #[test]

@@ -12,7 +12,6 @@ pub mod args;
 mod commands;
 mod dispatch;
 mod goflags;
-mod gotext;
 mod govalue;
 mod interrupt;
 mod json;

@@ -44,6 +44,8 @@ pub enum Command {
     },
     /// Ask (gossip.md 13.10). Reply: [`Reply::QueryStarted`]; then events with its key until `QueryDone`.
     Query(QueryParams),
+    /// End a query of this node before its time. Reply: [`Reply::Done`], after the `QueryDone` if it still ran.
+    EndQuery(QueryKey),
     /// Answer a query that was delivered as an event. Reply: [`Reply::Done`].
     Respond {
         /// Which query.
@@ -100,8 +102,6 @@ pub enum Reply {
 pub enum CommandError {
     /// A join after a leave began.
     JoinAfterLeave,
-    /// A second leave while the first is under way.
-    LeaveInProgress,
     /// The force-leave did not get out in time.
     RemovalTimedOut,
     /// The force-leave names a member that is alive and not this node's to remove.
@@ -112,17 +112,12 @@ pub enum CommandError {
     EncodedEventTooLong(usize),
     /// The encoded query is longer than the limit in bytes.
     QueryTooLong(usize),
+    /// The query has more filters than this.
+    TooManyFilters(usize),
     /// The name begins with the reserved prefix.
     ReservedQueryName,
     /// The configured protocol version is below 4.
     NotSupported,
-    /// A tag filter is no regular expression.
-    BadFilter {
-        /// The expression.
-        expr: Text,
-        /// What is wrong with it.
-        why: String,
-    },
     /// This node has answered that query.
     AlreadyResponded,
     /// The query's deadline is past.
@@ -133,6 +128,8 @@ pub enum CommandError {
     ResponseTooLong(usize),
     /// The encoded tags are longer than the limit in bytes.
     TagsTooLong(usize),
+    /// A change of tags after a leave began; nobody would hear of it.
+    TagsAfterLeave,
     /// The tag update did not get out in time.
     UpdateTimedOut,
     /// As many commands of this kind as are allowed are under way.
@@ -143,7 +140,6 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::JoinAfterLeave => f.write_str("Serf can't Join after Leave or Shutdown"),
-            Self::LeaveInProgress => f.write_str("Leave already in progress"),
             Self::RemovalTimedOut => f.write_str("timed out broadcasting node removal"),
             Self::MemberAlive(name) => {
                 write!(f, "member '{name}' is alive: it can leave by itself, or be stopped first")
@@ -155,14 +151,15 @@ impl fmt::Display for CommandError {
                 write!(f, "encoded user event exceeds configured limit of {limit} bytes after encoding")
             }
             Self::QueryTooLong(limit) => write!(f, "query exceeds limit of {limit} bytes"),
+            Self::TooManyFilters(limit) => write!(f, "query has more than {limit} filters"),
             Self::ReservedQueryName => f.write_str("Queries cannot contain the '_serf_' prefix"),
             Self::NotSupported => f.write_str("Feature not supported"),
-            Self::BadFilter { expr, why } => write!(f, "invalid tag expression '{expr}': {why}"),
             Self::AlreadyResponded => f.write_str("response already sent"),
             Self::PastDeadline => f.write_str("response is past the deadline"),
             Self::UnknownQuery => f.write_str("No pending queries matching ID"),
             Self::ResponseTooLong(limit) => write!(f, "response exceeds limit of {limit} bytes"),
             Self::TagsTooLong(limit) => write!(f, "Encoded length of tags exceeds limit of {limit} bytes"),
+            Self::TagsAfterLeave => f.write_str("Serf can't change tags after Leave or Shutdown"),
             Self::UpdateTimedOut => f.write_str("timeout waiting for update broadcast"),
             Self::Busy => f.write_str("too many requests of this kind are under way"),
         }

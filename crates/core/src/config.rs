@@ -1,5 +1,9 @@
-//! Everything that a node is told before it starts. Complete and checked: defaults live here, the merge of
-//! flags and files lives in the agent.
+//! Everything that a node is told before it starts.
+//!
+//! Defaults live here; the merge of flags and files, and what an operator is told about odd values, live in the
+//! agent. The invariant: nothing here is optional by being absent, and with any durations and sizes a node
+//! neither panics nor hangs, though it may serve badly; where a least or largest value is needed for that, the
+//! node keeps to it. Only the label must be as short as it says.
 
 use crate::crypto::Keyring;
 use crate::member::{Tags, WireAddr};
@@ -22,7 +26,7 @@ pub struct Profile {
     pub suspicion_max_timeout_mult: u32,
     /// Between two full exchanges with a random member, for up to 32 nodes; zero disables them.
     pub push_pull_interval: Duration,
-    /// How long a direct probe waits before relays are asked.
+    /// How long a direct probe waits before relays are asked; shorter than `probe_interval`, or they have no time.
     pub probe_timeout: Duration,
     /// Between two probes.
     pub probe_interval: Duration,
@@ -132,13 +136,13 @@ pub struct Config {
     pub user_event_size_limit: usize,
     /// Encoded size of a query, in bytes.
     pub query_size_limit: usize,
-    /// Encoded size of a query response, in bytes.
+    /// Encoded size of a query response, in bytes; at most what fits into a datagram.
     pub query_response_size_limit: usize,
     /// How long leave, force-leave and tag updates wait to be gossiped.
     pub broadcast_timeout: Duration,
     /// After the leave has been gossiped, how long the node stays for others to hear of it.
     pub leave_propagate_delay: Duration,
-    /// Between two attempts to reach a failed member.
+    /// Between two attempts to reach a failed member; at least a second.
     pub reconnect_interval: Duration,
     /// How long failed members are remembered.
     pub reconnect_timeout: Duration,

@@ -5,8 +5,9 @@
 //! so that a steady node allocates nothing for a packet.
 
 use crate::command::{Command, CommandId, Reply};
+use crate::limits;
 use crate::member::Event;
-use crate::note::Note;
+use crate::note::{Level, Note};
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -128,6 +129,8 @@ pub enum Action<'a> {
 pub struct Outbox {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    /// How many warnings of each kind the present input caused.
+    warnings: Vec<(&'static str, usize)>,
 }
 
 #[derive(Debug)]
@@ -174,6 +177,7 @@ impl Outbox {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.warnings.clear();
     }
 
     /// Appends a datagram that `write` puts together; an empty one is not sent.
@@ -212,7 +216,31 @@ impl Outbox {
         self.entries.push(Entry::Event(event));
     }
 
+    /// Appends a note. One input can be odd in a hundred thousand places; of warnings of one kind the first ones
+    /// are kept, and the rest is counted.
     pub(crate) fn note(&mut self, note: Note) {
-        self.entries.push(Entry::Note(note));
+        if note.level() < Level::Warn || self.count_warning(note.name()) <= limits::WARNINGS_ALIKE {
+            self.entries.push(Entry::Note(note));
+        }
+    }
+
+    /// The input has been handled: says how many warnings were not kept.
+    pub(crate) fn end_input(&mut self) {
+        for (name, count) in self.warnings.drain(..) {
+            if count > limits::WARNINGS_ALIKE {
+                let count = count - limits::WARNINGS_ALIKE;
+                self.entries.push(Entry::Note(Note::MoreAlike { name, count }));
+            }
+        }
+    }
+
+    /// The number of this warning among those of its kind.
+    fn count_warning(&mut self, name: &'static str) -> usize {
+        let place = self.warnings.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            self.warnings.push((name, 0));
+            self.warnings.len() - 1
+        });
+        self.warnings[place].1 += 1;
+        self.warnings[place].1
     }
 }

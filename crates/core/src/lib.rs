@@ -10,6 +10,8 @@ pub mod coordinate;
 pub mod crypto;
 mod cx;
 pub mod exchange_error;
+pub mod expression;
+pub mod gotext;
 pub mod io;
 pub mod limits;
 pub mod mdns;

@@ -19,6 +19,10 @@ pub const EVENT_BUFFER: usize = 512;
 /// no bound here (gossip.md 20.3).
 pub const EVENTS_PER_SLOT: usize = 64;
 
+/// Bytes of all remembered events together: twice an event of the largest size at each time. With the nodes
+/// beside it, a state must stay below [`STREAM_MESSAGE`], or nobody could join this node any more.
+pub const EVENT_BYTES: usize = 8 << 20;
+
 /// How far one message may move a Lamport clock. A clock that ticks once a microsecond for a month stays
 /// below; wrapped and hostile values do not (gossip.md 13.4).
 pub const CLOCK_JUMP: u64 = 1 << 42;
@@ -35,7 +39,8 @@ pub const WAITING_EXCHANGES: usize = 4096;
 /// Probes that are relayed for others at once: more than any cluster's members ask of one node in a probe timeout.
 pub const RELAYED_PROBES: usize = 1024;
 
-/// Queries of our own that run at once.
+/// Queries of our own that run at once. The application's own bound is lower, so that the vote about this
+/// node's name always finds a place.
 pub const RUNNING_QUERIES: usize = 1024;
 
 /// Queries of others that wait for an answer of the application.
@@ -60,11 +65,29 @@ pub const COALESCED: usize = 4096;
 /// Encoded metadata of a node, in bytes (gossip.md 13.3).
 pub const META: usize = 512;
 
-/// Largest user event that may be configured, in encoded bytes (gossip.md 13.9).
+/// Largest user event that may be configured, in encoded bytes (gossip.md 13.9). Name and payload of a query
+/// stay below it too; by default a query has 1024 bytes in all.
 pub const USER_EVENT: usize = 9216;
 
-/// Compiled tag filters are thrown away after use; one that compiles to more bytes than this is refused.
-pub const FILTER_REGEX: usize = 1 << 20;
+/// Filters of one query, and expressions of one request. The reference sends a filter for nodes and one for each
+/// tag; its 1024 bytes of a query hold fewer with a purpose.
+pub const EXPRESSIONS: usize = 32;
+
+/// Bytes of the expressions of one query: what the reference allows a whole query by default. A thousand bytes
+/// of the worst kind (letters of any case) take a millisecond.
+pub const QUERY_EXPRESSIONS_TEXT: usize = 1024;
+
+/// What a large set of characters, such as `\pL`, counts as in bytes of an expression: it takes as long.
+pub const EXPRESSION_WIDE_SET: usize = 128;
+
+/// Groups within each other in one expression; below the depth of 250 that the compiler has as its own limit.
+pub const EXPRESSION_DEPTH: usize = 50;
+
+/// Bytes of one compiled expression: room for ninety characters of any kind, or one large set. Half a millisecond.
+pub const EXPRESSION_PROGRAM: usize = 64 << 10;
+
+/// Bytes of all compiled expressions of one request, shared evenly, so that many cost no more than a few.
+pub const EXPRESSIONS_PROGRAM: usize = 256 << 10;
 
 /// Keys in one ring. Every packet under an unknown key costs one attempt each (gossip.md 6.2).
 pub const KEYS: usize = 64;
@@ -75,9 +98,13 @@ pub const PACKET_LAYERS: usize = 4;
 /// Bytes that one datagram may unfold to. Sixteen times the largest datagram; gossip compresses to a half.
 pub const DATAGRAM_EXPANDED: usize = 1 << 20;
 
-/// Unreadable parts of one datagram that are told apart before the rest of it is given up: a compound of
-/// the largest possible count.
+/// Unreadable parts of one datagram that are told apart before the rest of it is given up, counted over all
+/// compounds in it, nested ones too. As many as one compound can have, so that a flat one is read to its end.
 pub const REFUSED_PARTS: usize = 255;
+
+/// Warnings of one kind that one input may cause; the rest is counted. A state of a peer has a place for one in
+/// each of its hundred thousand entries, and nobody reads more than the first few.
+pub const WARNINGS_ALIKE: usize = 16;
 
 /// Bytes that one stream message may unfold to, and that a stream may hold (gossip.md 5.7).
 pub const STREAM_EXPANDED: usize = 40 << 20;

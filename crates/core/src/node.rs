@@ -21,6 +21,10 @@ use crate::wire::message::Message;
 use crate::wire::serf::{Batch, Codec, Parts, Settings, decode};
 use std::net::SocketAddr;
 
+/// From here on time stands still, three hundred years after the origin. What lies ahead of it, and
+/// [`Instant::NEVER`] above all, never becomes due, so that each deadline that is set anew lies in the future.
+const END_OF_TIME: Instant = Instant::from_nanos(u64::MAX / 2);
+
 /// The protocol as a deterministic state machine.
 ///
 /// The contract: one [`Input`] at a time; the actions in the [`Outbox`] are performed in their order before
@@ -59,11 +63,11 @@ pub struct Stats {
     pub event_time: u64,
     /// Query clock.
     pub query_time: u64,
-    /// Messages waiting to be gossiped.
+    /// Intents waiting to be gossiped.
     pub intent_queue: usize,
-    /// Messages waiting to be gossiped.
+    /// User events waiting to be gossiped.
     pub event_queue: usize,
-    /// Messages waiting to be gossiped.
+    /// Queries waiting to be gossiped.
     pub query_queue: usize,
     /// Whether there are keys.
     pub encrypted: bool,
@@ -74,6 +78,7 @@ pub struct Stats {
 impl Node {
     /// A node that knows itself only. Its announcements and first events come with the first input.
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Node {
+        let now = now.min(END_OF_TIME);
         let mut node = Node {
             now,
             rng: Rng::new(seed),
@@ -101,7 +106,7 @@ impl Node {
 
     /// Takes one thing that happened; appends what must be done, in order.
     pub fn handle(&mut self, now: Instant, input: Input<'_>, out: &mut Outbox) {
-        self.now = self.now.max(now);
+        self.now = self.now.max(now.min(END_OF_TIME));
         self.carry_notices(out);
         match input {
             Input::Tick => {}
@@ -114,6 +119,7 @@ impl Node {
             Input::Command { id, command } => self.on_command(id, command, out),
         }
         self.on_time(out);
+        out.end_input();
     }
 
     /// When [`Input::Tick`] is wanted next.
@@ -194,7 +200,7 @@ impl Node {
         for part in parts.iter() {
             let (swim, serf, notices, mut cx) = self.lend(self.now, out);
             match decode(part) {
-                Ok(Message::User(body)) => serf.on_message(Some(from), body, swim, &mut cx),
+                Ok(Message::User(body)) => serf.on_message(Some(from), body, &mut cx),
                 Ok(message) => swim.on_message(from, &message, notices, &mut cx),
                 Err(error) => cx.note(Note::MessageMalformed { from, why: error.to_string() }),
             }

@@ -90,6 +90,9 @@ notes! {
     /// The node table is full.
     TableFull { node: Text } => Warn, Memberlist, "ignoring node '{node}': the table is full";
 
+    /// Notes that are not repeated for each entry of a message.
+    MoreAlike { name: &'static str, count: usize } => Warn, Memberlist, "{count} more of the same: {name}";
+
     // Failure detection.
 
     /// A probe got no answer.
@@ -110,6 +113,10 @@ notes! {
     RefutedDead { from: Text } => Warn, Memberlist, "Refuting a dead message (from: {from})";
     /// Somebody else's idea of this node is wrong.
     RefutedAlive { node: Text } => Warn, Memberlist, "Refuting an alive message for '{node}'";
+    /// This node is spoken of in the last incarnation, and cannot speak up.
+    Irrefutable { incarnation: u32 } => Warn, Memberlist, "cannot refute a message about this node: there is no incarnation after {incarnation}";
+    /// This node did not run for a while.
+    Overslept { late: Duration } => Warn, Memberlist, "did not run for {:.1} s; not judging who was silent meanwhile", late.as_secs_f64();
     /// The local health score changed.
     HealthChanged { score: u32 } => Debug, Memberlist, "local health score is {score}";
     /// A name is used at two addresses.
@@ -146,6 +153,8 @@ notes! {
     ReconnectThrottled => Debug, Serf, "forgoing reconnect for random throttling";
     /// This node refutes a leave intent.
     RefutedLeave => Debug, Serf, "Refuting an older leave intent";
+    /// Another node knows a time about this node that is not its own, perhaps that of a leave.
+    RefutedTime { ltime: u64 } => Debug, Serf, "Announcing this node again: its last intent is said to be of time {ltime}";
     /// Another node's name is used twice.
     NameConflict { name: Text, ours: SocketAddr, theirs: SocketAddr } => Warn, Serf, "Name conflict for '{name}' both {ours} and {theirs} are claiming";
     /// This node's name is used twice.
@@ -175,6 +184,8 @@ notes! {
     ResponseDuplicate { from: Text } => Trace, Serf, "duplicate query response from {from}";
     /// A tag filter is no regular expression.
     FilterInvalid { expr: Text, why: String } => Warn, Serf, "failed to compile filter regex ({expr}): {why}";
+    /// A query with more filters than any honest one.
+    FilterLimit { name: Text, count: usize } => Warn, Serf, "dropped query '{name}': {count} filters are too many";
     /// A query filter cannot be understood.
     FilterMalformed => Warn, Serf, "dropped a query: malformed filter";
     /// A relay request for an address that is no member, or with something else than a response.

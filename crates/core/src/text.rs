@@ -75,3 +75,48 @@ impl fmt::Debug for Text {
         fmt::Debug::fmt(&String::from_utf8_lossy(&self.0), f)
     }
 }
+
+/// Bytes that no log and no message may show: a token, or a key as it was typed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// The bytes themselves, for the one place that needs them.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<u8>> for Secret {
+    fn from(bytes: Vec<u8>) -> Secret {
+        Secret(bytes)
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Secret {
+        Secret(text.as_bytes().to_vec())
+    }
+}
+
+/// Tells whether there is one, and nothing else.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "none" } else { "hidden" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        assert_eq!(format!("{:?} {:?}", Secret::from("sekret"), Secret::default()), "hidden none");
+    }
+}

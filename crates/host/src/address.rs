@@ -4,8 +4,8 @@
 //! a host. Invariant: the port is a number afterwards, whatever name it had.
 
 use crate::resolve::lookup;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use villein_rpc::system::port_number;
 
 /// The gossip port of those who name none.
 pub const GOSSIP_PORT: u16 = 7946;
@@ -93,28 +93,6 @@ pub fn parse_advertise(text: &str) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(ip, parsed.port.unwrap_or(GOSSIP_PORT)))
 }
 
-fn port_number(text: &str) -> Result<u16, String> {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if text.is_empty() {
-        return Ok(0);
-    }
-    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return text.parse().map_err(|_| format!("address {text}: invalid port"));
-    }
-    service_port(&fs::read_to_string("/etc/services").unwrap_or_default(), text)
-        .ok_or_else(|| format!("address tcp/{text}: unknown port"))
-}
-
-/// The TCP port of a service in the table of the system (`name port/tcp alias... # comment`).
-fn service_port(table: &str, service: &str) -> Option<u16> {
-    table.lines().find_map(|line| {
-        let mut words = line.split('#').next()?.split_whitespace();
-        let (name, port) = (words.next()?, words.next()?);
-        let is_meant = name == service || words.any(|alias| alias == service);
-        port.strip_suffix("/tcp").filter(|_| is_meant)?.parse().ok()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,14 +149,5 @@ mod tests {
             assert_eq!(parse_advertise(text).map(|addr| addr.to_string()), Ok(expected.to_owned()));
         }
         assert_eq!(parse_advertise(":7000"), Err("address :7000: missing host".to_owned()));
-    }
-
-    #[test]
-    fn services_have_numbers() {
-        let table = "# head\nssh\t22/tcp\nhttp 80/tcp www # web\ndomain 53/udp\ndomain 53/tcp\n";
-        let cases = [("ssh", Some(22)), ("www", Some(80)), ("domain", Some(53)), ("web", None), ("#", None)];
-        for (service, port) in cases {
-            assert_eq!(service_port(table, service), port, "{service}");
-        }
     }
 }

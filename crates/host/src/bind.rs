@@ -3,11 +3,11 @@
 //! Errors are whole messages for the operator. Every socket is non-blocking, so any runtime can take it.
 
 use crate::limits;
-use crate::words::os_words;
 use crate::{address::HostPort, resolve::lookup};
-use socket2::{Domain, Protocol, SockAddr, Socket as Raw, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as Raw, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use villein_rpc::system::os_words;
 
 /// Connections that the system completes before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -50,7 +50,7 @@ pub fn rpc(text: &str) -> Result<Rpc, String> {
     };
     let mut refused = String::new();
     for ip in hosts {
-        match tcp(SocketAddr::new(ip, port)) {
+        match tcp(SocketAddr::new(ip, port)).and_then(ask_for_signs_of_life) {
             Ok(listener) => {
                 let port = port_of(listener.local_addr());
                 let shown =
@@ -94,6 +94,15 @@ pub fn gossip(ip: IpAddr, port: u16) -> Result<Gossip, String> {
             Err(error) => return Err(failed("UDP", found, &error)),
         }
     }
+}
+
+/// Accepted connections have the option from their listener: a client that has vanished without a word does
+/// not keep its place for ever.
+fn ask_for_signs_of_life(listener: TcpListener) -> io::Result<TcpListener> {
+    let (after, pause, attempts) = limits::KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(after).with_interval(pause).with_retries(attempts);
+    SockRef::from(&listener).set_tcp_keepalive(&keepalive)?;
+    Ok(listener)
 }
 
 fn tcp(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -188,6 +197,16 @@ mod tests {
         let port = port_of(open.listener.local_addr());
         assert_eq!((open.shown, open.is_local), (format!(":{port}"), false));
         TcpStream::connect(("127.0.0.1", port)).expect("every address includes this one");
+        // The first may come later than it is asked for: the listener does not wait.
+        let accepted = loop {
+            match open.listener.accept() {
+                Ok((accepted, _)) => break accepted,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        let accepted = SockRef::from(&accepted);
+        assert_eq!(accepted.keepalive().ok(), Some(true));
+        assert_eq!(accepted.tcp_keepalive_time().ok(), Some(limits::KEEPALIVE.0));
         let expected =
             format!("Error starting RPC listener: listen tcp :{port}: bind: address already in use");
         assert_eq!(rpc(&format!(":{port}")).map(|rpc| rpc.shown), Err(expected));

@@ -5,6 +5,7 @@ use crate::clock::Clock;
 use crate::console::Console;
 use crate::driver::Driver;
 use crate::inbox::{Sender, inbox};
+use crate::machine;
 use crate::multicast::Pair;
 use crate::signals;
 use std::fs::File;
@@ -96,6 +97,7 @@ impl Route {
 impl Boot {
     /// Makes an agent that prints to `out`.
     pub fn new(config: Config, sockets: Sockets, out: impl Write + Send + 'static) -> io::Result<Boot> {
+        machine::allow_open_files();
         let clock = Clock::new();
         let agent = Agent::new(config, seed()?, clock.now());
         let (sender, inbox) = inbox();

@@ -5,21 +5,21 @@
 //! output open is waited for only [`limits::CHILD_GRACE`], and read to the end without anybody
 //! caring what it says. Children are not killed when the agent ends.
 //!
-//! Invariant: a child holds its place from its start until its output is closed, so the places bound
-//! processes, threads and pipes alike.
+//! Invariant: a child holds its place from its start until its output is closed and its input is taken or
+//! closed, so the places bound processes, threads and pipes alike.
 
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
-use crate::words::os_words;
 use std::ffi::OsStr;
-use std::io::{self, PipeReader, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::channel;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use villein_agent::io::{CHILD_OUTPUT, ChildId, ChildStatus, Spawn};
+use villein_rpc::system::os_words;
 
 /// Starts children, up to [`limits::CHILDREN`] at once.
 #[derive(Debug)]
@@ -41,8 +41,7 @@ impl Children {
             return Err("too many children are running, or hold the output of one that has ended".to_owned());
         }
         let (inbox, place, spawn) = (self.inbox.clone(), self.places.clone(), spawn.clone());
-        let thread = thread::Builder::new().name("child".to_owned()).stack_size(limits::THREAD_STACK);
-        let started = thread.spawn(move || {
+        let started = thread_named("child").spawn(move || {
             let (status, output) = run(spawn, place);
             let Tail { bytes, total } = output;
             // The driver may have gone before its children, which is fine.
@@ -70,27 +69,14 @@ impl Tail {
 }
 
 fn run(spawn: Spawn, place: Arc<()>) -> (ChildStatus, Tail) {
-    let Spawn { command, env, unset, stdin } = spawn;
-    let (mut child, output) = match start(&command, &env, &unset) {
+    let tail = Arc::new(Mutex::new(Tail::default()));
+    let (mut child, output_closed) = match start(spawn, place, &tail) {
         Ok(started) => started,
         Err(error) => return (ChildStatus::NotStarted(os_words(&error)), Tail::default()),
     };
-    if let Some(pipe) = child.stdin.take() {
-        feed(pipe, stdin);
-    }
-    let tail = Arc::new(Mutex::new(Tail::default()));
-    let (closed, output_closed) = channel::<()>();
-    let gathered = tail.clone();
-    let reader = thread::Builder::new().name("child output".to_owned()).stack_size(limits::THREAD_STACK);
-    let reading = reader.spawn(move || {
-        gather(output, &gathered);
-        drop((closed, place));
-    });
     let status = child.wait();
-    if reading.is_ok() {
-        // The end of the output and the end of patience are the same here.
-        let _ = output_closed.recv_timeout(limits::CHILD_GRACE);
-    }
+    // The end of the output and the end of patience are the same here.
+    let _ = output_closed.recv_timeout(limits::CHILD_GRACE);
     let output = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner));
     match status {
         Ok(status) => (end_of(status), output),
@@ -98,30 +84,40 @@ fn run(spawn: Spawn, place: Arc<()>) -> (ChildStatus, Tail) {
     }
 }
 
-/// The command does not outlive this function, and with it our copies of the pipe's writing end.
-fn start(command: &[u8], env: &[(Vec<u8>, Vec<u8>)], unset: &[Vec<u8>]) -> io::Result<(Child, PipeReader)> {
-    let (reader, writer) = io::pipe()?;
+/// Starts whoever talks with the child, then the child: it has all of its input and is heard, or never runs.
+/// The receiver is told when its output is closed. The command does not outlive this function, and with it
+/// our copies of the child's ends of the pipes.
+fn start(spawn: Spawn, place: Arc<()>, tail: &Arc<Mutex<Tail>>) -> io::Result<(Child, Receiver<()>)> {
+    let (stdin, to_child) = io::pipe()?;
+    let (output, stdout) = io::pipe()?;
+    let feeder = feed(to_child, spawn.stdin)?;
+    let (closed, output_closed) = channel::<()>();
+    let gathered = tail.clone();
+    thread_named("child output").spawn(move || {
+        gather(output, &gathered);
+        drop(closed);
+        // A broken pipe is a child's word for input that it does not want, which is no failure (agent.md 20.5).
+        let _ = feeder.map(JoinHandle::join);
+        drop(place);
+    })?;
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg(OsStr::from_bytes(command));
-    for name in unset {
+    shell.arg("-c").arg(OsStr::from_bytes(&spawn.command));
+    for name in &spawn.unset {
         shell.env_remove(OsStr::from_bytes(name));
     }
-    shell.envs(env.iter().map(|(name, value)| (OsStr::from_bytes(name), OsStr::from_bytes(value))));
-    shell.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
-    Ok((shell.spawn()?, reader))
+    shell.envs(spawn.env.iter().map(|(name, value)| (OsStr::from_bytes(name), OsStr::from_bytes(value))));
+    shell.stdin(stdin).stdout(stdout.try_clone()?).stderr(stdout);
+    Ok((shell.spawn()?, output_closed))
 }
 
-/// Writes without holding up anybody: what fits into the pipe at once needs no thread to wait for it.
-fn feed(mut pipe: ChildStdin, bytes: Vec<u8>) {
-    /// What POSIX promises to take as one piece, and Linux into an empty pipe always.
+/// Writes without holding up anybody: what fits into the empty pipe needs no thread to wait for it.
+fn feed(mut pipe: PipeWriter, bytes: Arc<[u8]>) -> io::Result<Option<JoinHandle<io::Result<()>>>> {
+    /// What Linux takes into an empty pipe always.
     const AT_ONCE: usize = 4096;
-    // A child that does not read its input is no failure (agent.md 20.5); a broken pipe is its word for it.
     if bytes.len() <= AT_ONCE {
-        let _ = pipe.write_all(&bytes);
-        return;
+        return pipe.write_all(&bytes).map(|()| None);
     }
-    let thread = thread::Builder::new().name("child input".to_owned()).stack_size(limits::THREAD_STACK);
-    let _ = thread.spawn(move || pipe.write_all(&bytes));
+    thread_named("child input").spawn(move || pipe.write_all(&bytes)).map(Some)
 }
 
 /// Reads to the end; what nobody takes is kept to the last bytes only.
@@ -135,6 +131,10 @@ fn gather(mut output: PipeReader, tail: &Mutex<Tail>) {
             Err(_) => return,
         }
     }
+}
+
+fn thread_named(name: &str) -> thread::Builder {
+    thread::Builder::new().name(name.to_owned()).stack_size(limits::THREAD_STACK)
 }
 
 fn end_of(status: ExitStatus) -> ChildStatus {
@@ -152,7 +152,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn shell(command: &str) -> Spawn {
-        Spawn { command: command.into(), env: Vec::new(), unset: Vec::new(), stdin: Vec::new() }
+        Spawn { command: command.into(), env: Vec::new(), unset: Vec::new(), stdin: Arc::default() }
     }
 
     fn end(inbox: &mut Inbox) -> (ChildId, ChildStatus, String, u64) {
@@ -203,14 +203,14 @@ mod tests {
         let mut spawn = shell("echo \"$SERF_EVENT|${HOME-none}\"; cat; pwd >/dev/null");
         spawn.env = vec![(b"SERF_EVENT".to_vec(), b"user".to_vec())];
         spawn.unset = vec![b"HOME".to_vec()];
-        spawn.stdin = b"payload\n".to_vec();
+        spawn.stdin = b"payload\n".as_slice().into();
         assert_eq!(result(&spawn).1, "user|none\npayload\n");
     }
 
     #[test]
     fn input_that_nobody_reads_is_nothing() {
         let mut spawn = shell("exit 0");
-        spawn.stdin = vec![b'x'; 1 << 20];
+        spawn.stdin = vec![b'x'; 1 << 20].into();
         assert_eq!(result(&spawn).0, ChildStatus::Exited(0));
         spawn.command = b"wc -c".to_vec();
         assert_eq!(result(&spawn).1.trim(), (1 << 20).to_string());
@@ -229,6 +229,22 @@ mod tests {
         let (sender, mut inbox) = inbox();
         let children = Children::new(sender);
         children.spawn(ChildId(1), &shell("sleep 30 & echo $!")).expect("there is room");
+        let (_, status, output, _) = end(&mut inbox);
+        assert_eq!(status, ChildStatus::Exited(0));
+        assert_eq!(Arc::strong_count(&children.places), 2, "the sleeper holds its place");
+        result(&shell(&format!("kill {output}")));
+        while Arc::strong_count(&children.places) > 1 {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_descendant_that_keeps_much_input_to_itself_holds_its_place() {
+        let (sender, mut inbox) = inbox();
+        let children = Children::new(sender);
+        let mut spawn = shell("exec 3<&0; sleep 30 <&3 >/dev/null 2>&1 & echo $!");
+        spawn.stdin = vec![b'x'; 1 << 20].into();
+        children.spawn(ChildId(1), &spawn).expect("there is room");
         let (_, status, output, _) = end(&mut inbox);
         assert_eq!(status, ChildStatus::Exited(0));
         assert_eq!(Arc::strong_count(&children.places), 2, "the sleeper holds its place");

@@ -8,6 +8,7 @@
 use crate::bind;
 use crate::boot::{Boot, Sockets};
 use crate::inbox::{Arrival, Sender};
+use crate::limits;
 use crate::machine;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -22,7 +23,7 @@ use villein_core::config::Config as NodeConfig;
 use villein_core::config::Profile;
 use villein_core::member::WireAddr;
 use villein_core::note::Level;
-use villein_core::text::Text;
+use villein_core::text::{Secret, Text};
 
 /// The run function of a runtime.
 pub type Run = fn(Boot) -> io::Result<u8>;
@@ -36,10 +37,12 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Every check, in turn; panics at the first that fails.
 pub fn all(run: Run) {
-    let checks: [Check; 11] = [
+    let checks: [Check; 13] = [
         ("a signal ends the agent, and its last words are read", a_signal_ends_the_agent),
         ("a graceful leave ends with 0", a_graceful_leave),
         ("requests come in pieces and in piles", requests_in_pieces_and_piles),
+        ("a client that asks much and reads everything gets all answers", a_long_pipeline),
+        ("clients with large requests leave datagrams their room", large_requests_and_datagrams),
         ("a client that has said everything gets its answer", a_half_closed_client),
         ("a client that does not read holds up nobody", a_client_that_does_not_read),
         ("garbage ends its own connection only", garbage_from_a_client),
@@ -161,7 +164,7 @@ pub(crate) fn config(name: &str, gossip: SocketAddr, rpc_text: &str) -> Config {
         bind_text: gossip.to_string(),
         advertise_text: None,
         rpc_text: rpc_text.to_owned(),
-        rpc_auth: Vec::new(),
+        rpc_auth: Secret::default(),
         log_level: Level::Debug,
         handlers: Vec::new(),
         start_join: Vec::new(),
@@ -193,6 +196,21 @@ fn read(client: &mut TcpStream, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Reads until so many answers have begun with `mark`.
+fn read_answers(client: &mut TcpStream, mark: &[u8], count: usize) {
+    let (mut seen, mut answers) = (Vec::new(), 0);
+    while answers < count {
+        let mut chunk = [0; 4096];
+        let length = client.read(&mut chunk).expect("the agent answers");
+        assert_ne!(length, 0, "the connection ended after {answers} answers");
+        seen.extend_from_slice(&chunk[..length]);
+        while let Some(at) = seen.windows(mark.len()).position(|window| window == mark) {
+            seen.drain(..at + mark.len());
+            answers += 1;
+        }
+    }
+}
+
 fn a_signal_ends_the_agent(run: Run) {
     let agent = Running::ready(run, "alpha");
     agent.signal(Signal::Terminate);
@@ -222,19 +240,63 @@ fn requests_in_pieces_and_piles(run: Run) {
         let request: &[u8] = b"\x82\xa7Command\xa7members\xa3Seq\x02";
         pile.write_all(&request.repeat(PILE)).expect("the agent takes all requests");
     });
-    let (mut seen, mut answers) = (Vec::new(), 0);
-    while answers < PILE {
-        let mut chunk = [0; 4096];
-        let length = client.read(&mut chunk).expect("the agent answers");
-        assert_ne!(length, 0, "the connection ended after {answers} answers");
-        seen.extend_from_slice(&chunk[..length]);
-        while let Some(at) = seen.windows(OK.len()).position(|window| window == OK) {
-            seen.drain(..at + OK.len());
-            answers += 1;
-        }
-    }
+    read_answers(&mut client, OK, PILE);
     writer.join().expect("it only writes");
     agent.stop();
+}
+
+/// More requests in bytes than the agent keeps, and more answers than it writes unread.
+fn a_long_pipeline(run: Run) {
+    const PILE: usize = 5000;
+    let agent = Running::ready(run, "alpha");
+    let mut client = agent.greeted();
+    let mut pile = client.try_clone().expect("a socket can be shared");
+    let writer = thread::spawn(move || {
+        // Keys that nobody knows are skipped.
+        let request =
+            [b"\x83\xa7Command\xa5stats\xa3Seq\x02\xa4Skip\xda\x04\x00", &[b'x'; 1024][..]].concat();
+        pile.write_all(&request.repeat(PILE)).expect("the agent takes all requests");
+    });
+    read_answers(&mut client, OK, PILE);
+    writer.join().expect("it only writes");
+    agent.stop();
+}
+
+fn large_requests_and_datagrams(run: Run) {
+    const CLIENTS: usize = 4;
+    const REQUESTS: usize = 16;
+    const PAYLOAD: usize = 900 << 10;
+    let agent = Running::ready(run, "alpha");
+    let source = UdpSocket::bind((LOOPBACK, 0)).expect("a free port");
+    let head = [
+        &b"\x82\xa7Command\xa5event\xa3Seq\x02"[..],
+        b"\x83\xa4Name\xa5large\xa8Coalesce\xc2\xa7Payload\xc6",
+        &u32::try_from(PAYLOAD).expect("it is small").to_be_bytes(),
+    ];
+    let request = Arc::new([&head.concat()[..], &vec![0; PAYLOAD]].concat());
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (mut client, request) = (agent.greeted(), request.clone());
+            let (to, source) = (agent.gossip, source.try_clone().expect("a socket can be shared"));
+            thread::spawn(move || {
+                for _ in 0..REQUESTS {
+                    client.write_all(&request).expect("the agent takes all requests");
+                    // Of all clients together fewer than the inbox holds: each has its room whenever it comes.
+                    for _ in 0..limits::INBOX_DATAGRAMS / (CLIENTS * REQUESTS) {
+                        source.send_to(b"?", to).expect("the loopback takes it");
+                    }
+                }
+                // The answer is an error, because no event may be that large.
+                read_answers(&mut client, b"\xa3Seq\x02", REQUESTS);
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().expect("every request is answered");
+    }
+    agent.signal(Signal::Terminate);
+    let (_, text) = agent.end();
+    assert!(!text.contains("faster than they are handled"), "{text}");
 }
 
 fn a_half_closed_client(run: Run) {

@@ -59,11 +59,32 @@ impl Console {
 
 fn write_all(mut out: impl Write, pieces: &Receiver<Vec<u8>>, inbox: &Sender) {
     for piece in pieces {
-        let written = out.write_all(&piece).and_then(|()| out.flush());
+        let written = write_whole(&mut out, &piece);
         // A full disk may have room again; a reader that is gone does not come back.
         if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
             let _ = inbox.put_blocking(Arrival::OutputClosed);
             return;
+        }
+    }
+}
+
+fn write_whole(out: &mut impl Write, mut piece: &[u8]) -> io::Result<()> {
+    while !piece.is_empty() {
+        match insist(|| out.write(piece))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            length => piece = &piece[length..],
+        }
+    }
+    insist(|| out.flush())
+}
+
+/// Tries again whatever an output refuses to wait for: others who share it may have made it so.
+fn insist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(limits::CONSOLE_RETRY),
+            result => return result,
         }
     }
 }
@@ -73,6 +94,7 @@ mod tests {
     use super::*;
     use crate::inbox::inbox;
     use std::io::Read;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn everything_is_written_before_the_end() {
@@ -109,6 +131,45 @@ mod tests {
         console.finish();
         let text = drain.join().expect("it only reads");
         assert!(text.ends_with(b"pieces are missing here\nlast\n"));
+    }
+
+    /// Takes three bytes at a time, and refuses every second attempt.
+    #[derive(Clone, Default)]
+    struct Reluctant {
+        taken: Arc<Mutex<Vec<u8>>>,
+        attempts: u32,
+    }
+
+    impl Reluctant {
+        fn refuse(&mut self) -> io::Result<()> {
+            self.attempts += 1;
+            if self.attempts % 2 == 1 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        }
+    }
+
+    impl Write for Reluctant {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.refuse()?;
+            let length = bytes.len().min(3);
+            self.taken.lock().expect("nobody panics").extend_from_slice(&bytes[..length]);
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.refuse()
+        }
+    }
+
+    #[test]
+    fn an_output_that_does_not_wait_is_tried_again() {
+        let (sender, mut inbox) = inbox();
+        let out = Reluctant::default();
+        let mut console = Console::new(out.clone(), sender).expect("a thread");
+        console.print(b"one\n");
+        console.print(b"two\n");
+        console.finish();
+        assert_eq!(out.taken.lock().expect("nobody panics").as_slice(), b"one\ntwo\n");
+        assert_eq!(inbox.take(), None);
     }
 
     #[test]

@@ -9,19 +9,22 @@
 use crate::child::Children;
 use crate::clock::Clock;
 use crate::console::Console;
-use crate::inbox::{Arrival, ConnArrival, Inbox, Sender};
+use crate::inbox::{Arrival, ConnArrival, Credit, Inbox, Sender};
 use crate::limits;
 use crate::resolve::Resolver;
-use crate::words::os_words;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(any(test, feature = "conformance"))]
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Instant;
 use villein_agent::Agent;
 use villein_agent::io::{Action, ChildStatus, Conn, ConnEvent, ConnOp, Input, Outbox, Socket};
 use villein_core::time::Instant as Virtual;
+use villein_rpc::system::os_words;
 
 /// What a shell shows for a program that wrote to nobody (SIGPIPE); the agent ends with it when its output
 /// has no reader any more, as programs in a pipeline do.
@@ -60,6 +63,7 @@ pub struct Driver {
     outbox: Outbox,
     started: bool,
     next_overflow: Virtual,
+    #[cfg(any(test, feature = "conformance"))]
     turns: Arc<AtomicU64>,
 }
 
@@ -69,10 +73,19 @@ struct Machine {
     /// Answers that needed no waiting; they come before what is in the inbox.
     answers: VecDeque<Arrival>,
     /// Connections that the agent may hear of and write to.
-    conns: BTreeSet<Conn>,
+    conns: BTreeMap<Conn, Reading>,
     children: Children,
     resolver: Resolver,
     console: Console,
+}
+
+/// Whether the agent takes more of a connection.
+#[derive(Debug)]
+enum Reading {
+    /// It does.
+    Goes,
+    /// It does not; the reader waits for the credit, once it has put something.
+    Paused(Option<Credit>),
 }
 
 impl Driver {
@@ -80,7 +93,7 @@ impl Driver {
     pub fn new(agent: Agent, clock: Clock, (sender, inbox): (Sender, Inbox), console: Console) -> Driver {
         let machine = Machine {
             answers: VecDeque::new(),
-            conns: BTreeSet::new(),
+            conns: BTreeMap::new(),
             children: Children::new(sender.clone()),
             resolver: Resolver::new(sender),
             console,
@@ -93,12 +106,14 @@ impl Driver {
             outbox: Outbox::new(),
             started: false,
             next_overflow: Virtual::ORIGIN,
+            #[cfg(any(test, feature = "conformance"))]
             turns: Arc::default(),
         }
     }
 
     /// Handles what has arrived, up to [`limits::ARRIVALS_PER_TURN`], and what is due.
     pub fn turn(&mut self, net: &mut impl Net) -> Turn {
+        #[cfg(any(test, feature = "conformance"))]
         self.turns.fetch_add(1, Ordering::Relaxed);
         let mut ended = None;
         if !self.started {
@@ -146,6 +161,7 @@ impl Driver {
     }
 
     /// Counts the turns: what an idle agent costs.
+    #[cfg(any(test, feature = "conformance"))]
     pub fn turns(&self) -> Arc<AtomicU64> {
         self.turns.clone()
     }
@@ -175,17 +191,20 @@ impl Driver {
 
     fn take_conn(&mut self, conn: Conn, event: ConnArrival, net: &mut impl Net) -> Option<u8> {
         if let ConnArrival::Accepted { .. } = event {
-            self.machine.conns.insert(conn);
+            self.machine.conns.insert(conn, Reading::Goes);
         }
-        let is_open = self.machine.conns.contains(&conn);
+        let is_open = self.machine.conns.contains_key(&conn);
         match event {
             // It was closed or aborted while this was on its way.
             _ if !is_open => None,
             ConnArrival::Accepted { from } => self.give_conn(conn, ConnEvent::Accepted { from }, net),
             ConnArrival::Connected => self.give_conn(conn, ConnEvent::Connected, net),
-            ConnArrival::Data(bytes) => {
+            ConnArrival::Data { bytes, credit } => {
                 let ended = self.give_conn(conn, ConnEvent::Data(&bytes), net);
                 self.inbox.recycle(bytes);
+                if let Some(Reading::Paused(held)) = self.machine.conns.get_mut(&conn) {
+                    *held = Some(credit);
+                }
                 ended
             }
             ConnArrival::End => self.give_conn(conn, ConnEvent::End, net),
@@ -254,10 +273,20 @@ impl Machine {
     fn perform_on(&mut self, conn: Conn, op: ConnOp<'_>, net: &mut impl Net) {
         match op {
             ConnOp::Connect { to } => {
-                self.conns.insert(conn);
+                self.conns.insert(conn, Reading::Goes);
                 net.connect(conn, to);
             }
             ConnOp::Write(bytes) => net.write(conn, bytes),
+            ConnOp::Pause => {
+                if let Some(reading @ Reading::Goes) = self.conns.get_mut(&conn) {
+                    *reading = Reading::Paused(None);
+                }
+            }
+            ConnOp::Resume => {
+                if let Some(reading) = self.conns.get_mut(&conn) {
+                    *reading = Reading::Goes;
+                }
+            }
             ConnOp::Close => {
                 self.conns.remove(&conn);
                 net.close(conn);
@@ -275,6 +304,9 @@ mod tests {
     use super::*;
     use crate::conformance::{Screen, config};
     use crate::inbox::inbox;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
     use villein_agent::config::{Discover, Family};
     use villein_agent::io::Signal;
     use villein_core::mdns::{GROUP_V4, Via};
@@ -339,6 +371,16 @@ mod tests {
         fn on_conn(&mut self, conn: Conn, event: ConnArrival) {
             assert_eq!(self.arrive(Arrival::Conn { conn, event }), Turn::Continue);
         }
+
+        /// Bytes arrive and are handled; whether their reader may go on.
+        fn on_data(&mut self, conn: Conn, bytes: &[u8]) -> bool {
+            let sender = self.sender.clone();
+            let mut reader = pin!(sender.data(conn, bytes.to_vec()));
+            let cx = &mut Context::from_waker(Waker::noop());
+            assert!(reader.as_mut().poll(cx).is_pending());
+            assert_eq!(self.driver.turn(&mut self.net), Turn::Continue);
+            reader.as_mut().poll(cx).is_ready()
+        }
     }
 
     #[test]
@@ -351,12 +393,12 @@ mod tests {
     fn the_agent_hears_nothing_of_a_connection_that_is_over() {
         let mut lab = lab(None);
         let conn = Conn::Rpc(5);
-        lab.on_conn(conn, ConnArrival::Data(b"\xc1".to_vec()));
+        assert!(lab.on_data(conn, b"\xc1"));
         assert_eq!(lab.net.ended, [], "it was never accepted");
         lab.on_conn(conn, ConnArrival::Accepted { from: peer() });
-        lab.on_conn(conn, ConnArrival::Data(b"\xc1".to_vec()));
+        assert!(lab.on_data(conn, b"\xc1"));
         assert_eq!(lab.net.ended, [conn], "garbage ends it");
-        lab.on_conn(conn, ConnArrival::Data(b"\xc1".to_vec()));
+        assert!(lab.on_data(conn, b"\xc1"));
         lab.on_conn(conn, ConnArrival::Failed("late".to_owned()));
         assert_eq!(lab.net.ended, [conn]);
     }
@@ -368,6 +410,25 @@ mod tests {
         lab.on_conn(conn, ConnArrival::Accepted { from: peer() });
         lab.on_conn(conn, ConnArrival::Failed("connection reset by peer".to_owned()));
         assert_eq!(lab.net.ended, [conn]);
+    }
+
+    #[test]
+    fn the_reader_of_a_client_that_does_not_read_waits() {
+        let mut lab = lab(None);
+        let conn = Conn::Rpc(7);
+        lab.on_conn(conn, ConnArrival::Accepted { from: peer() });
+        assert!(lab.on_data(conn, b"\x82\xa7Command\xa9handshake\xa3Seq\x01\x81\xa7Version\x01"));
+        let stats = b"\x82\xa7Command\xa5stats\xa3Seq\x02".repeat(limits::READ / 20);
+        let pieces = (0..100).take_while(|_| lab.on_data(conn, &stats)).count();
+        assert!((1..100).contains(&pieces), "{pieces}");
+        assert!(matches!(lab.driver.machine.conns.get(&conn), Some(Reading::Paused(Some(_)))));
+        let give_up = 100_000;
+        let drained = (0..give_up).take_while(|_| {
+            lab.on_conn(conn, ConnArrival::Drained);
+            matches!(lab.driver.machine.conns.get(&conn), Some(Reading::Paused(Some(_))))
+        });
+        assert!(drained.count() < give_up, "it goes on when the answers are read");
+        assert_eq!(lab.net.ended, []);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod bind;
 pub mod boot;
 pub mod child;
 pub mod clock;
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod console;
 pub mod driver;
@@ -22,4 +23,5 @@ pub mod machine;
 pub mod multicast;
 pub mod resolve;
 pub mod signals;
-pub mod words;
+
+pub use villein_rpc::system::os_words;

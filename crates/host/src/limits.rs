@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-/// Arrivals that wait in the inbox: some milliseconds of work.
+/// Arrivals that wait in the inbox, other than datagrams: two of every connection there may be.
 pub const INBOX: usize = 1024;
 
-/// Waiting arrivals from which on datagrams are dropped. The rest of the inbox belongs to those that wait for
-/// room (streams, children, signals), so a flood of datagrams never shuts them out.
+/// Datagrams that wait in the inbox: some milliseconds of work.
 pub const INBOX_DATAGRAMS: usize = 768;
 
 /// Bytes of datagrams that wait in the inbox: [`INBOX_DATAGRAMS`] of usual size, and few enough of the
@@ -28,9 +27,23 @@ pub const READ: usize = 16 << 10;
 /// Arrivals handled in one turn, before the runtime's other tasks go on.
 pub const ARRIVALS_PER_TURN: usize = 64;
 
-/// Connections open at once that peers and clients have made; further ones are dropped at once. The agent
-/// has its own, lower limits; this one keeps file descriptors for everything else.
-pub const CONNECTIONS: usize = 512;
+/// Connections that peers have made and that exist, those included that are closed and still deliver. The
+/// agent refuses the 128th that is open, and says so; the rest is room for its refusals and for the closed.
+pub const GOSSIP_CONNECTIONS: usize = 160;
+
+/// The same of clients; the agent refuses the 257th.
+pub const RPC_CONNECTIONS: usize = 288;
+
+/// Dialled connections that are closed and still deliver, beside the 32 that the agent has open.
+pub const DIALED_LINGERING: usize = 32;
+
+/// Files that the process wants to have open at most: 512 connections, two pipes for each child, and the
+/// rest. Not more than needed, because children inherit the limit, and some close whatever number it names.
+pub const OPEN_FILES: u64 = 2048;
+
+/// How long a client says nothing before it is asked for a sign of life, the pause between two attempts,
+/// and their number: one that has vanished keeps its place for two minutes.
+pub const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_mins(1), Duration::from_secs(15), 4);
 
 /// Bytes that wait to be written to one connection; more means that the agent does not heed its peer, and
 /// the connection fails. Above the largest push/pull state (gossip.md 5.7).
@@ -55,14 +68,19 @@ pub const CHILDREN: usize = 256;
 /// After a child has exited, how long a descendant that holds its output open is waited for.
 pub const CHILD_GRACE: Duration = Duration::from_secs(1);
 
-/// Threads that resolve names. A name server that does not answer holds a thread for some seconds.
-pub const RESOLVERS: usize = 8;
+/// Threads that resolve names. A name server that does not answer holds a thread for some seconds,
+/// and no join asks for more than half as many names at once.
+pub const RESOLVERS: usize = 32;
 
-/// Names that wait to be resolved.
+/// Names that wait to be resolved, in the order in which they came. The agent asks for few at once for each
+/// of its joins, so this is more than all of them want.
 pub const RESOLUTIONS: usize = 1024;
 
 /// Pieces of output that wait to be written while nobody reads standard output.
 pub const CONSOLE: usize = 1024;
+
+/// Until standard output is tried again that takes nothing more and does not wait either.
+pub const CONSOLE_RETRY: Duration = Duration::from_millis(20);
 
 /// Between two reports of dropped datagrams to the agent.
 pub const OVERFLOW_INTERVAL: Duration = Duration::from_secs(1);

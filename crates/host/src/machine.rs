@@ -1,5 +1,7 @@
 //! What this machine is, and what it calls itself.
 
+use crate::limits;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::gethostname;
 use std::env::consts;
 use std::thread;
@@ -20,6 +22,17 @@ pub fn machine() -> Machine {
     }
 }
 
+/// Lets this process have [`limits::OPEN_FILES`] files open, or as many as the system allows it: the usual
+/// limit is for programs that wait with `select`, and below what all connections and children need.
+pub fn allow_open_files() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let wanted = hard.min(limits::OPEN_FILES);
+    if soft < wanted {
+        // With fewer files some connections and children fail, and say so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+    }
+}
+
 /// The architecture's name as the other agents of a cluster spell it (rpc.md 6.19).
 fn shared_name(arch: &str) -> &str {
     match arch {
@@ -34,6 +47,17 @@ fn shared_name(arch: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_low_limit_of_open_files_is_raised_and_a_high_one_kept() {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is a limit");
+        let wanted = hard.min(limits::OPEN_FILES);
+        for (before, after) in [(wanted / 2, wanted), (hard, hard)] {
+            setrlimit(Resource::RLIMIT_NOFILE, before, hard).expect("it is below the hard one");
+            allow_open_files();
+            assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((after, hard)));
+        }
+    }
 
     #[test]
     fn architectures_have_the_names_that_scripts_know() {

@@ -1,15 +1,17 @@
 //! Host names to addresses, by the system's resolver, on threads.
 //!
 //! Literal addresses and names that can be none need no thread. Threads are started as names come, up to
-//! [`limits::RESOLVERS`], and stay.
+//! [`limits::RESOLVERS`], and stay. Names are taken in the order in which they came.
+//!
+//! Invariant: each request has one answer, either at once or through the inbox.
 
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
-use crate::words::os_words;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::thread;
 use villein_agent::io::ResolveId;
+use villein_rpc::system::os_words;
 
 #[derive(Debug)]
 struct Request {
@@ -25,13 +27,15 @@ pub struct Resolver {
     requests: async_channel::Sender<Request>,
     waiting: async_channel::Receiver<Request>,
     threads: usize,
+    /// How a thread is started.
+    start: fn(&mut Resolver) -> io::Result<()>,
 }
 
 impl Resolver {
     /// Answers are put into `inbox`.
     pub fn new(inbox: Sender) -> Resolver {
         let (requests, waiting) = async_channel::bounded(limits::RESOLUTIONS);
-        Resolver { inbox, requests, waiting, threads: 0 }
+        Resolver { inbox, requests, waiting, threads: 0, start: Resolver::start_thread }
     }
 
     /// The answer if it needs no waiting; otherwise it arrives later, exactly once.
@@ -44,14 +48,15 @@ impl Resolver {
         if let Some(answer) = without_asking(host, port) {
             return Some(answer);
         }
-        if self.requests.try_send(Request { id, host: host.to_owned(), port }).is_err() {
-            return Some(Err(format!("lookup {host}: too many names are being looked up")));
-        }
+        // Whoever is asked must be there first: a request that is queued is answered from the queue.
         if self.threads < limits::RESOLVERS
-            && let Err(error) = self.start_thread()
+            && let Err(error) = (self.start)(self)
             && self.threads == 0
         {
             return Some(Err(format!("lookup {host}: {}", os_words(&error))));
+        }
+        if self.requests.try_send(Request { id, host: host.to_owned(), port }).is_err() {
+            return Some(Err(format!("lookup {host}: too many names are being looked up")));
         }
         None
     }
@@ -112,7 +117,17 @@ fn reason(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inbox::inbox;
+    use crate::inbox::{Inbox, inbox};
+
+    fn answered(inbox: &mut Inbox) -> (ResolveId, Vec<SocketAddr>) {
+        loop {
+            match inbox.take() {
+                Some(Arrival::Resolved { id, result: Ok(addrs) }) => return (id, addrs),
+                Some(other) => panic!("not an answer: {other:?}"),
+                None => thread::yield_now(),
+            }
+        }
+    }
 
     #[test]
     fn addresses_are_their_own_answer() {
@@ -137,17 +152,22 @@ mod tests {
         let (sender, mut inbox) = inbox();
         let mut resolver = Resolver::new(sender);
         assert_eq!(resolver.resolve(ResolveId(3), "localhost", 7946), None);
-        let arrival = loop {
-            match inbox.take() {
-                Some(arrival) => break arrival,
-                None => thread::yield_now(),
-            }
-        };
-        let Arrival::Resolved { id: ResolveId(3), result: Ok(addrs) } = arrival else {
-            panic!("not the answer: {arrival:?}");
-        };
+        let (id, addrs) = answered(&mut inbox);
+        assert_eq!(id, ResolveId(3));
         assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 7946));
         assert!(!addrs.is_empty());
+    }
+
+    #[test]
+    fn a_name_without_a_thread_is_answered_once() {
+        let (sender, mut inbox) = inbox();
+        let mut resolver = Resolver::new(sender);
+        resolver.start = |_| Err(io::Error::from_raw_os_error(11));
+        let answer = resolver.resolve(ResolveId(1), "localhost", 7946);
+        assert_eq!(answer, Some(Err("lookup localhost: resource temporarily unavailable".to_owned())));
+        resolver.start = Resolver::start_thread;
+        assert_eq!(resolver.resolve(ResolveId(2), "localhost", 7946), None);
+        assert_eq!(answered(&mut inbox).0, ResolveId(2), "the first is not answered again");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! The invariant: after any error but [`RpcError::Refused`] the position in the stream is unknown, so the
 //! connection is shut down and every later call gives [`RpcError::Closed`].
 
-use crate::dial::{self, ConnectError, plain};
+use crate::dial::{self, ConnectError};
 use crate::framing::{Limits, Objects};
 use crate::request::{
     Auth, CoordinateOf, ForceLeave, Handshake, Join, Key, MemberFilter, Monitor, Query, Request, Respond,
@@ -17,6 +17,7 @@ use crate::response::{
     FromReply, Joined, KeyReport, Located, Member, QueryAnswer, QueryRecord, Record, ResponseHeader, Stats,
     refusal,
 };
+use crate::system::os_words;
 use crate::text::Text;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -62,7 +63,7 @@ impl fmt::Display for RpcError {
             RpcError::Refused(text) => text.fmt(f),
             RpcError::Closed => f.write_str("client closed"),
             RpcError::TimedOut { addr, limit } => write!(f, "no answer from {addr} within {limit:?}"),
-            RpcError::Io(error) => f.write_str(&plain(error)),
+            RpcError::Io(error) => f.write_str(&os_words(error)),
         }
     }
 }

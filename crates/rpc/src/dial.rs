@@ -5,17 +5,14 @@
 //! [`crate::client`].
 
 use crate::client::RpcError;
+use crate::system::{os_words, port_number};
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 /// How long dialling may take, over all addresses of a name (cli.md 2).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where the numbers of named ports are.
-const SERVICES: &str = "/etc/services";
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -48,7 +45,7 @@ impl fmt::Display for ConnectError {
             ConnectError::Dial { addr, error } if error.kind() == io::ErrorKind::TimedOut => {
                 write!(f, "dial tcp {addr}: i/o timeout")
             }
-            ConnectError::Dial { addr, error } => write!(f, "dial tcp {addr}: connect: {}", plain(error)),
+            ConnectError::Dial { addr, error } => write!(f, "dial tcp {addr}: connect: {}", os_words(error)),
             ConnectError::Session(error) => error.fmt(f),
         }
     }
@@ -56,18 +53,10 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// The words of the operating system as they are customary in logs: in lower case, without the number.
-pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split_once(" (os error").map_or(&text[..], |(words, _)| words);
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-}
-
 /// Connects to `host:port`. An empty host is this machine; a port may be the name of a service.
 pub(crate) fn dial(text: &str) -> Result<TcpStream, ConnectError> {
     let (host, port) = split(text)?;
-    let port = port_number(port)?;
+    let port = port_number(port).map_err(ConnectError::Address)?;
     let candidates = resolve(host, port)?;
     let deadline = Instant::now() + DIAL_TIMEOUT;
     let mut first_failure = None;
@@ -121,32 +110,6 @@ fn split(text: &str) -> Result<(&str, &str), ConnectError> {
     Ok((host, port))
 }
 
-/// A number, or the name of a TCP service. An empty port is 0, which nothing listens on.
-fn port_number(port: &str) -> Result<u16, ConnectError> {
-    if port.is_empty() {
-        return Ok(0);
-    }
-    let refused = |what: &str, why: &str| ConnectError::Address(format!("address {what}: {why}"));
-    let digits = port.strip_prefix(['+', '-']).unwrap_or(port);
-    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return port.parse().map_err(|_| refused(port, "invalid port"));
-    }
-    let services = fs::read(SERVICES).unwrap_or_default();
-    service_port(&String::from_utf8_lossy(&services), port)
-        .ok_or_else(|| refused(&format!("tcp/{port}"), "unknown port"))
-}
-
-/// Looks up `name` in the text of services(5): lines of name, port/protocol and aliases.
-fn service_port(services: &str, name: &str) -> Option<u16> {
-    services.lines().find_map(|line| {
-        let mut words = line.split('#').next()?.split_ascii_whitespace();
-        let official = words.next()?;
-        let port = words.next()?.strip_suffix("/tcp")?.parse().ok()?;
-        let named = std::iter::once(official).chain(words).any(|word| word.eq_ignore_ascii_case(name));
-        named.then_some(port)
-    })
-}
-
 /// The addresses of a host in the order in which they are tried.
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
     if host.is_empty() {
@@ -156,7 +119,7 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
     match (host, port).to_socket_addrs() {
         Ok(addrs) => Ok(addrs.collect()),
         Err(error) => {
-            let text = plain(&error);
+            let text = os_words(&error);
             let cause = text.rsplit_once(": ").map_or(&text[..], |(_, cause)| cause);
             let unknown = ["Name or service not known", "No address associated with hostname"];
             let cause = if unknown.contains(&cause) { "no such host" } else { cause };
@@ -200,29 +163,6 @@ mod tests {
         ];
         for (text, words) in bad {
             assert_eq!(split(text).expect_err(text).to_string(), words);
-        }
-    }
-
-    #[test]
-    fn ports_are_numbers_or_services() {
-        for (text, port) in [("7373", 7373), ("", 0), ("+80", 80), ("65535", 65535)] {
-            assert_eq!(port_number(text).ok(), Some(port), "{text}");
-        }
-        for text in ["99999", "-1", "99999999999999999999"] {
-            let words = format!("dial tcp: address {text}: invalid port");
-            assert_eq!(port_number(text).expect_err(text).to_string(), words);
-        }
-        let words = "dial tcp: address tcp/no-such-service: unknown port";
-        assert_eq!(port_number("no-such-service").expect_err("unknown").to_string(), words);
-    }
-
-    #[test]
-    fn services_are_found_by_name_and_alias_for_tcp_only() {
-        let services = "# comment\n\ntftp 69/udp\nhttp\t\t80/tcp\t\twww # WorldWideWeb\nbroken\nodd x/tcp\n";
-        assert_eq!(service_port(services, "http"), Some(80));
-        assert_eq!(service_port(services, "WWW"), Some(80));
-        for name in ["tftp", "WorldWideWeb", "broken", "odd", "#"] {
-            assert_eq!(service_port(services, name), None, "{name}");
         }
     }
 

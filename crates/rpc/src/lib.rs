@@ -12,6 +12,7 @@ pub mod client;
 pub mod framing;
 pub mod request;
 pub mod response;
+pub mod system;
 pub mod text;
 
 mod decode;

@@ -85,7 +85,10 @@ async fn read_datagrams(role: Socket, socket: Rc<Async<UdpSocket>>, inbox: Sende
 async fn accept(port: Port, listener: Async<TcpListener>, links: Weak<Links>, inbox: Sender) {
     let (shortest, longest) = limits::ACCEPT_BACKOFF;
     let mut pause = shortest;
-    let places = Places::new(limits::CONNECTIONS);
+    let places = Places::new(match port {
+        Port::Gossip => limits::GOSSIP_CONNECTIONS,
+        Port::Rpc => limits::RPC_CONNECTIONS,
+    });
     let mut number = 0;
     loop {
         let Ok((stream, from)) = listener.accept().await else {
@@ -94,10 +97,11 @@ async fn accept(port: Port, listener: Async<TcpListener>, links: Weak<Links>, in
             continue;
         };
         pause = shortest;
-        let (Some(links), Some(place)) = (links.upgrade(), places.take()) else {
+        // The others have their turn too, among them those that the agent has closed.
+        future::yield_now().await;
+        let Some(links) = links.upgrade() else { return };
+        let Some(place) = links.place(port, &places).await else {
             // As many as there may be: the peer sees its connection closed.
-            drop(stream);
-            future::yield_now().await;
             continue;
         };
         let (conn, inbox) = (port.accepted(number), inbox.clone());

@@ -1,38 +1,46 @@
 //! TCP connections: a task each, whose halves read into the inbox and write what the driver gave.
 //!
-//! Invariant: a connection that is closed or aborted is out of reach at once; what it still does (deliver
-//! its last bytes, wait for the peer to take them) is bounded by [`limits::CLOSE_LINGER`].
+//! Invariants: a connection that is closed or aborted is out of reach at once; what it still does (deliver
+//! its last bytes, wait for the peer to take them) is bounded by [`limits::CLOSE_LINGER`], and ends early
+//! when a new connection needs the place. A reader has at most one piece of bytes in the inbox.
 
-use async_channel::{Receiver, Sender as Bytes};
+use async_channel::{Receiver, RecvError, Sender as Bytes};
 use async_executor::{LocalExecutor, Task};
 use async_io::{Async, Timer};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
 use villein_agent::io::Conn;
+use villein_host::boot::Port;
 use villein_host::inbox::{ConnArrival, Sender};
 use villein_host::limits;
-use villein_host::words::os_words;
+use villein_host::os_words;
 
 /// All connections that the driver can reach.
 pub(crate) struct Links {
     executor: Rc<LocalExecutor<'static>>,
     inbox: Sender,
     open: RefCell<BTreeMap<Conn, Link>>,
+    /// Those that are closed and may still deliver, in the order in which they were closed; by the port
+    /// where they were accepted, or `None` if they were dialled.
+    lingering: RefCell<BTreeMap<Option<Port>, VecDeque<Task<()>>>>,
     unwritten: Rc<Unwritten>,
 }
 
 struct Link {
     bytes: Bytes<Vec<u8>>,
     share: Rc<Share>,
+    /// Its end tells the task that the driver wants to hear nothing more.
+    _closed: Bytes<Infallible>,
     task: Task<()>,
 }
 
-/// A number of accepted connections.
+/// A number of accepted connections that exist.
 pub(crate) struct Places {
     taken: Rc<()>,
     limit: usize,
@@ -58,8 +66,6 @@ struct Unwritten {
 /// What driver and task share of one connection; its bytes are given back when the connection is gone.
 struct Share {
     bytes: Cell<usize>,
-    /// Whether the driver has closed it, and wants to hear nothing more.
-    closed: Cell<bool>,
     all: Rc<Unwritten>,
 }
 
@@ -88,7 +94,19 @@ impl Drop for Share {
 impl Links {
     pub(crate) fn new(executor: Rc<LocalExecutor<'static>>, inbox: Sender) -> Links {
         let unwritten = Rc::new(Unwritten { bytes: Cell::new(0), is_zero: async_channel::bounded(1) });
-        Links { executor, inbox, open: RefCell::default(), unwritten }
+        Links { executor, inbox, open: RefCell::default(), lingering: RefCell::default(), unwritten }
+    }
+
+    /// A place for a connection accepted on `port`. When there is none, the connection that was closed first
+    /// and still lingers gives up its own.
+    pub(crate) async fn place(&self, port: Port, places: &Places) -> Option<Rc<()>> {
+        loop {
+            if let Some(place) = places.take() {
+                return Some(place);
+            }
+            let oldest = self.lingering.borrow_mut().get_mut(&Some(port)).and_then(VecDeque::pop_front);
+            oldest?.cancel().await;
+        }
     }
 
     /// Serves the stream that `opening` brings, and keeps what comes with it for as long.
@@ -98,23 +116,30 @@ impl Links {
         opening: impl Future<Output = io::Result<(Async<TcpStream>, K)>> + 'static,
     ) {
         let (bytes, to_write) = async_channel::unbounded();
-        let share =
-            Rc::new(Share { bytes: Cell::new(0), closed: Cell::new(false), all: self.unwritten.clone() });
+        let (closed, closing) = async_channel::bounded(1);
+        let share = Rc::new(Share { bytes: Cell::new(0), all: self.unwritten.clone() });
         let (inbox, share_of_task) = (self.inbox.clone(), share.clone());
         let task = self.executor.spawn(async move {
             let talk = async {
                 let (stream, _kept) = opening.await?;
                 // Requests and answers are small and awaited; a system that refuses only makes them slower.
                 let _ = stream.get_ref().set_nodelay(true);
-                let reading = read(conn, &stream, &share_of_task, &inbox);
+                let reading = read(conn, &stream, &closing, &inbox);
                 let writing = write(conn, &stream, &to_write, &share_of_task, &inbox);
                 future::try_zip(reading, writing).await
             };
-            if let Err(error) = talk.await {
-                let _ = inbox.conn(conn, ConnArrival::Failed(os_words(&error))).await;
-            }
+            let said = async {
+                if let Err(error) = talk.await {
+                    let _ = inbox.conn(conn, ConnArrival::Failed(os_words(&error))).await;
+                }
+            };
+            let too_late = async {
+                let Err(RecvError) = closing.recv().await;
+                Timer::after(limits::CLOSE_LINGER).await;
+            };
+            future::or(said, too_late).await;
         });
-        self.open.borrow_mut().insert(conn, Link { bytes, share, task });
+        self.open.borrow_mut().insert(conn, Link { bytes, share, _closed: closed, task });
     }
 
     pub(crate) fn connect(&self, conn: Conn, to: SocketAddr) {
@@ -143,14 +168,16 @@ impl Links {
     }
 
     pub(crate) fn close(&self, conn: Conn) {
-        let Some(Link { bytes, share, task }) = self.open.borrow_mut().remove(&conn) else { return };
-        share.closed.set(true);
-        // The end of the bytes ends the writing half.
-        drop(bytes);
-        let too_late = async {
-            Timer::after(limits::CLOSE_LINGER).await;
-        };
-        self.executor.spawn(future::or(task, too_late)).detach();
+        // The end of the bytes, which is dropped here, ends the writing half.
+        let Some(Link { task, .. }) = self.open.borrow_mut().remove(&conn) else { return };
+        let port = port(conn);
+        let mut lingering = self.lingering.borrow_mut();
+        let lingering = lingering.entry(port).or_default();
+        lingering.retain(|task| !task.is_finished());
+        if port.is_none() && lingering.len() >= limits::DIALED_LINGERING {
+            lingering.pop_front();
+        }
+        lingering.push_back(task);
     }
 
     pub(crate) fn abort(&self, conn: Conn) {
@@ -169,12 +196,31 @@ impl Links {
     }
 }
 
-async fn read(conn: Conn, mut stream: &Async<TcpStream>, share: &Share, inbox: &Sender) -> io::Result<()> {
+/// Where a connection was accepted, if it was.
+fn port(conn: Conn) -> Option<Port> {
+    match conn {
+        Conn::Gossip(id) if id.is_dialed() => None,
+        Conn::Gossip(_) => Some(Port::Gossip),
+        Conn::Rpc(_) => Some(Port::Rpc),
+    }
+}
+
+async fn read(
+    conn: Conn,
+    mut stream: &Async<TcpStream>,
+    closing: &Receiver<Infallible>,
+    inbox: &Sender,
+) -> io::Result<()> {
     let mut chunk = vec![0; limits::READ];
     let mut discarded = 0;
     loop {
         let length = stream.read(&mut chunk).await?;
-        if share.closed.get() && length > 0 {
+        if length == 0 {
+            // A driver that is gone misses nothing.
+            let _ = inbox.conn(conn, ConnArrival::End).await;
+            return Ok(());
+        }
+        if closing.is_closed() {
             discarded += length;
             if discarded > limits::CLOSE_DISCARD {
                 return Err(io::ErrorKind::ConnectionAborted.into());
@@ -182,16 +228,9 @@ async fn read(conn: Conn, mut stream: &Async<TcpStream>, share: &Share, inbox: &
             future::yield_now().await;
             continue;
         }
-        let event = match length {
-            0 => ConnArrival::End,
-            length => {
-                let mut bytes = inbox.buffer();
-                bytes.extend_from_slice(&chunk[..length]);
-                ConnArrival::Data(bytes)
-            }
-        };
-        let is_end = event == ConnArrival::End;
-        if inbox.conn(conn, event).await.is_err() || is_end {
+        let mut bytes = inbox.buffer();
+        bytes.extend_from_slice(&chunk[..length]);
+        if inbox.data(conn, bytes).await.is_err() {
             return Ok(());
         }
     }
@@ -233,10 +272,14 @@ mod tests {
         peer: TcpStream,
     }
 
-    fn lab() -> Lab {
+    fn connection() -> (Async<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-        let stream = Async::new(listener.accept().expect("a peer").0).expect("a socket");
+        (Async::new(listener.accept().expect("a peer").0).expect("a socket"), peer)
+    }
+
+    fn lab() -> Lab {
+        let (stream, peer) = connection();
         let executor = Rc::new(LocalExecutor::new());
         let (sender, inbox) = inbox();
         let links = Links::new(executor.clone(), sender);
@@ -325,6 +368,54 @@ mod tests {
             std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
         lab.links.connect(Conn::Gossip(StreamId::dialed(1)), nobody);
         assert_eq!(lab.next(), ConnArrival::Failed("connection refused".to_owned()));
+    }
+
+    #[test]
+    fn a_reader_has_one_piece_of_bytes_on_its_way() {
+        let mut lab = lab();
+        lab.peer.write_all(&vec![1; 2 * limits::READ]).expect("the connection is there");
+        let ConnArrival::Data { bytes, credit } = lab.next() else { panic!("bytes come first") };
+        lab.links.write(CONN, b"answer");
+        assert_eq!(lab.next(), ConnArrival::Drained, "no more bytes come before these are handled");
+        drop(credit);
+        let mut length = bytes.len();
+        while length < 2 * limits::READ {
+            let ConnArrival::Data { bytes, .. } = lab.next() else { panic!("the rest follows") };
+            length += bytes.len();
+        }
+        assert_eq!(length, 2 * limits::READ);
+    }
+
+    #[test]
+    fn the_connection_closed_first_makes_room() {
+        let mut lab = lab();
+        let places = Places::new(2);
+        lab.links.close(CONN);
+        let mut peers = Vec::new();
+        for number in 2..=5 {
+            let place = async_io::block_on(lab.executor.run(lab.links.place(Port::Rpc, &places)));
+            let place = place.expect("only closed connections are in the way");
+            let (stream, peer) = connection();
+            lab.links.open(Conn::Rpc(number), async move { Ok((stream, place)) });
+            lab.links.write(Conn::Rpc(number), b"bye");
+            if number > 3 {
+                lab.links.close(Conn::Rpc(number));
+            }
+            let mut said = [0; 3];
+            assert_eq!(lab.next(), ConnArrival::Drained);
+            (&peer).read_exact(&mut said).expect("it was written");
+            peers.push(peer);
+            if number == 3 {
+                let none = async_io::block_on(lab.executor.run(lab.links.place(Port::Rpc, &places)));
+                assert!(none.is_none(), "open connections keep their places");
+                lab.links.close(Conn::Rpc(2));
+            }
+        }
+        // The third is open, the fifth lingers.
+        assert_eq!(Rc::strong_count(&places.taken) - 1, 2);
+        for number in [0, 2] {
+            assert_eq!(peers[number].read(&mut [0]).expect("nothing was unread"), 0);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::cx::{Cx, Errand, Waiter};
 use crate::escape;
 use crate::handler::EventFilter;
 use crate::join::Purpose;
-use crate::limits::RPC_STREAMS;
+use crate::limits::{RPC_QUERY_TIMEOUT, RPC_STREAMS};
 use crate::log::level_named;
 use crate::throttle::Throttle;
 use villein_core::command::{Command, CommandError, QueryParams};
@@ -32,7 +32,8 @@ impl Session {
         }
         let open = self.authenticated || cx.config.rpc_auth.is_empty();
         if !open && !matches!(request, Request::Handshake(_) | Request::Auth(_)) {
-            cx.log(Level::Warn, "agent.ipc", "Client sending commands before auth");
+            let text = "Client sending commands before auth";
+            cx.log_sparingly("commands before auth", (Level::Warn, "agent.ipc"), text);
             return self.refuse(seq, "Authentication required", cx);
         }
         match request {
@@ -108,7 +109,7 @@ impl Session {
     }
 
     fn auth(&mut self, seq: u64, token: &[u8], cx: &mut Cx<'_>) -> Outcome {
-        if !equal_in_constant_time(token, &cx.config.rpc_auth) {
+        if !equal_in_constant_time(token, cx.config.rpc_auth.reveal()) {
             return self.refuse(seq, "Invalid authentication token", cx);
         }
         self.authenticated = true;
@@ -219,7 +220,7 @@ impl Session {
             tags: body.filter_tags.iter().map(|(tag, expr)| (core_text(tag), core_text(expr))).collect(),
             ack: body.request_ack,
             relay_factor: body.relay_factor,
-            timeout: (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds)),
+            timeout: (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds).min(RPC_QUERY_TIMEOUT)),
         };
         self.hand_over(seq, Awaited::Query, Command::Query(params), cx)
     }

@@ -2,8 +2,9 @@
 //!
 //! Expressions are anchored as a whole: `a|b` means one or the other, not "begins with a or ends with b".
 
-use crate::limits::FILTER_REGEX;
-use regex::{Regex, RegexBuilder};
+use crate::limits::FILTER_EXPRESSIONS_TEXT;
+use villein_core::expression::{Allowance, Expression, Extent};
+use villein_core::limits::EXPRESSIONS;
 use villein_core::member::Member;
 use villein_core::text::Text;
 use villein_rpc::request::MemberFilter;
@@ -11,54 +12,46 @@ use villein_rpc::request::MemberFilter;
 /// Compiled expressions; a missing one matches everything.
 #[derive(Debug)]
 pub(super) struct Filter {
-    name: Option<Regex>,
-    status: Option<Regex>,
-    tags: Vec<(Text, Regex)>,
+    name: Option<Expression>,
+    status: Option<Expression>,
+    tags: Vec<(Text, Expression)>,
 }
 
 impl Filter {
     /// The error is the text for the client.
     pub(super) fn new(request: &MemberFilter) -> Result<Filter, String> {
-        let optional =
-            |expr: &villein_rpc::Text| if expr.is_empty() { Ok(None) } else { compile(expr).map(Some) };
+        let count = [&request.name, &request.status].into_iter().filter(|expr| !expr.is_empty()).count();
+        let mut allowance = Allowance::new(count + request.tags.len(), FILTER_EXPRESSIONS_TEXT)
+            .ok_or_else(|| format!("Failed to compile regex: more than {EXPRESSIONS} expressions"))?;
+        let mut compile = |expr: &[u8]| {
+            allowance.compile(expr, Extent::Whole).map_err(|why| {
+                let shown = crate::escape::line(expr);
+                format!("Failed to compile regex: error parsing regexp: {why}: `{shown}`")
+            })
+        };
+        let mut optional = |expr: &[u8]| if expr.is_empty() { Ok(None) } else { compile(expr).map(Some) };
         Ok(Filter {
+            name: optional(&request.name)?,
+            status: optional(&request.status)?,
             tags: request
                 .tags
                 .iter()
                 .map(|(tag, expr)| Ok((super::records::core_text(tag), compile(expr)?)))
                 .collect::<Result<_, String>>()?,
-            status: optional(&request.status)?,
-            name: optional(&request.name)?,
         })
     }
 
     /// Whether all expressions match; a missing tag counts as empty.
     pub(super) fn matches(&self, member: &Member) -> bool {
-        let is_match = |regex: &Regex, bytes: &[u8]| regex.is_match(&String::from_utf8_lossy(bytes));
         let optional =
-            |regex: &Option<Regex>, bytes| regex.as_ref().is_none_or(|regex| is_match(regex, bytes));
+            |expr: &Option<Expression>, value: &[u8]| expr.as_ref().is_none_or(|expr| expr.is_match(value));
         optional(&self.name, &member.name)
             && optional(&self.status, member.status.name().as_bytes())
-            && self.tags.iter().all(|(tag, regex)| {
-                is_match(regex, member.tags.get(tag).map_or(&[], |value| value.as_bytes()))
-            })
+            && self
+                .tags
+                .iter()
+                .all(|(tag, expr)| expr.is_match(member.tags.get(tag).map_or(&[], |value| value.as_bytes())))
     }
-}
-
-fn compile(expr: &[u8]) -> Result<Regex, String> {
-    let shown = crate::escape::line(expr);
-    let failure = |why: &str| format!("Failed to compile regex: error parsing regexp: {why}: `{shown}`");
-    let expr = std::str::from_utf8(expr).map_err(|_| failure("invalid UTF-8"))?;
-    let build = |text: &str| RegexBuilder::new(text).size_limit(FILTER_REGEX).build();
-    // The expression must be whole by itself: "a)(b" is none, although the anchored form would be.
-    build(expr).and_then(|_| build(&format!("^(?:{expr})$"))).map_err(|error| failure(&reason(&error)))
-}
-
-/// The last line of a parse error names the fault; the lines before point at it with arrows.
-fn reason(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 #[cfg(test)]
@@ -119,5 +112,19 @@ mod tests {
             assert!(error.starts_with("Failed to compile regex: "), "{error}");
             assert!(!error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn what_a_filter_costs_is_bounded() {
+        let tags: Vec<String> = (0..EXPRESSIONS).map(|number| number.to_string()).collect();
+        let tags: Vec<(&str, &str)> = tags.iter().map(|tag| (tag.as_str(), "a|")).collect();
+        let filter = Filter::new(&request("", "", &tags)).expect("so many are allowed");
+        assert!(filter.matches(&member(b"alpha", &[])));
+        let error = Filter::new(&request("a", "", &tags)).expect_err("one is too many");
+        assert_eq!(error, "Failed to compile regex: more than 32 expressions");
+        let long = "a".repeat(FILTER_EXPRESSIONS_TEXT);
+        assert!(Filter::new(&request(&long, "", &[])).is_ok());
+        let error = Filter::new(&request(&long, "a", &[])).expect_err("they are too long together");
+        assert!(error.contains("expressions are too long"), "{error}");
     }
 }

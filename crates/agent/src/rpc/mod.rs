@@ -12,15 +12,15 @@ mod session;
 mod stats;
 mod streams;
 
-use crate::cx::Cx;
+use crate::cx::{Cx, Waiter};
 use crate::escape;
 use crate::io::{Conn, ConnEvent};
-use crate::limits::{RPC_CONNECTIONS, RPC_HANDSHAKE, RPC_INPUT_BYTES};
+use crate::limits::{RPC_BACKLOG_TOTAL, RPC_CONNECTIONS, RPC_HANDSHAKE, RPC_INPUT_BYTES, RPC_QUERIES};
 use crate::throttle::Throttle;
 use session::{Outcome, Session};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use villein_core::command::Reply;
+use villein_core::command::{Command, Reply};
 use villein_core::member::{Event, QueryKey};
 use villein_core::note::Level;
 use villein_core::time::Instant;
@@ -51,9 +51,9 @@ pub(crate) enum Awaited {
 #[derive(Debug, Default)]
 pub(crate) struct Rpc {
     sessions: BTreeMap<u64, Session>,
-    /// Connections in the order of the time at which they must have shaken hands.
+    /// The connections that still have to introduce themselves, and until when, in the order of that time.
     greeting: VecDeque<(Instant, u64)>,
-    /// Who hears about the queries that run.
+    /// Who hears about the queries that run; those of clients that have gone run on.
     queries: BTreeMap<QueryKey, Ticket>,
     refused: Throttle,
     /// Number of the log line up to which all monitors were looked after.
@@ -69,11 +69,11 @@ impl Rpc {
         }
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         match event {
-            ConnEvent::Data(bytes) => session.receive(bytes),
+            ConnEvent::Data(bytes) => session.receive(bytes, cx.clock.now),
             ConnEvent::End => session.end_input(),
             ConnEvent::Drained => session.on_drained(cx),
             ConnEvent::Failed(_) => {
-                self.sessions.remove(&conn);
+                self.forget(conn);
                 return;
             }
             ConnEvent::Accepted { .. } | ConnEvent::Connected => return,
@@ -82,7 +82,7 @@ impl Rpc {
     }
 
     fn accept(&mut self, conn: u64, from: SocketAddr, cx: &mut Cx<'_>) {
-        if self.sessions.len() >= RPC_CONNECTIONS {
+        if self.sessions.len() >= RPC_CONNECTIONS && !self.close_idlest(cx) {
             cx.counters.rpc += 1;
             cx.out.abort(Conn::Rpc(conn));
             if let Some(total) = self.refused.add(cx.clock.now, 1) {
@@ -91,9 +91,29 @@ impl Rpc {
             }
             return;
         }
-        cx.log(Level::Info, "agent.ipc", &format!("Accepted client: {from}"));
-        self.sessions.insert(conn, Session::new(conn, from));
+        let text = format!("Accepted client: {from}");
+        cx.log_sparingly("accepted clients", (Level::Info, "agent.ipc"), &text);
+        self.sessions.insert(conn, Session::new(conn, from, cx.clock.now));
         self.greeting.push_back((cx.clock.now + RPC_HANDSHAKE, conn));
+    }
+
+    /// Closes the connection that does nothing for the longest time, if there is one; tells whether there was.
+    fn close_idlest(&mut self, cx: &mut Cx<'_>) -> bool {
+        let asking: BTreeSet<u64> = self.queries.values().map(|ticket| ticket.conn).collect();
+        let idle =
+            self.sessions.values().filter(|session| session.is_idle() && !asking.contains(&session.conn));
+        let Some(idlest) = idle.min_by_key(|session| session.active_at) else { return false };
+        let conn = idlest.conn;
+        let why = format!("Closed the idle connection of {}: a new client takes its place", idlest.peer);
+        self.turn_out(conn, &why, cx);
+        true
+    }
+
+    /// Closes the connection of a client that is at fault, or in the way.
+    fn turn_out(&mut self, conn: u64, why: &str, cx: &mut Cx<'_>) {
+        cx.counters.rpc += 1;
+        cx.log_sparingly("refused clients", (Level::Err, "agent.ipc"), &escape::line(why.as_bytes()));
+        self.close(conn, cx);
     }
 
     /// Evaluates the requests that are there, one after the other, until one has to wait.
@@ -104,24 +124,29 @@ impl Rpc {
             match outcome {
                 Outcome::Answered => {}
                 Outcome::Finished => self.close(conn, cx),
-                Outcome::Refused(why) => {
-                    cx.counters.rpc += 1;
-                    cx.log(Level::Err, "agent.ipc", &escape::line(why.as_bytes()));
-                    self.close(conn, cx);
-                }
+                Outcome::Refused(why) => self.turn_out(conn, &why, cx),
             }
         }
         if self.sessions.get(&conn).is_some_and(|session| session.buffered() > RPC_INPUT_BYTES) {
-            cx.counters.rpc += 1;
-            cx.log(Level::Err, "agent.ipc", "Closed a connection: too many requests wait on it");
-            self.close(conn, cx);
+            self.turn_out(conn, "Closed a connection: too many requests wait on it", cx);
+        }
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.pace(cx);
+            if !session.is_greeting(cx.config) {
+                self.greeting.retain(|&(_, greeting)| greeting != conn);
+            }
         }
     }
 
     fn close(&mut self, conn: u64, cx: &mut Cx<'_>) {
-        if self.sessions.remove(&conn).is_some() {
+        if self.forget(conn) {
             cx.out.close(Conn::Rpc(conn));
         }
+    }
+
+    fn forget(&mut self, conn: u64) -> bool {
+        self.greeting.retain(|&(_, greeting)| greeting != conn);
+        self.sessions.remove(&conn).is_some()
     }
 
     /// Closes all connections, for the end of the process.
@@ -138,12 +163,27 @@ impl Rpc {
             self.answer(ticket, Err(text), None, cx);
             return;
         }
-        if let Reply::QueryStarted { key } = reply
-            && self.sessions.contains_key(&ticket.conn)
-        {
+        if let Reply::QueryStarted { key } = reply {
             self.queries.insert(*key, ticket);
+            if self.queries.len() > RPC_QUERIES {
+                self.end_a_query(cx);
+            }
         }
         self.answer(ticket, Ok(()), None, cx);
+    }
+
+    /// Ends a query of a client that has gone, or else the oldest of the client that runs most: nobody can
+    /// take the places of all.
+    fn end_a_query(&self, cx: &mut Cx<'_>) {
+        let mut running = BTreeMap::new();
+        for ticket in self.queries.values() {
+            *running.entry(ticket.conn).or_insert(0_usize) += 1;
+        }
+        let weight = |&(conn, count): &(&u64, &usize)| (!self.sessions.contains_key(conn), *count);
+        let heaviest = running.iter().max_by_key(weight).map(|(&conn, _)| conn);
+        if let Some((&key, _)) = self.queries.iter().find(|(_, ticket)| Some(ticket.conn) == heaviest) {
+            cx.command(Waiter::Nobody, Command::EndQuery(key));
+        }
     }
 
     /// Answers `join`.
@@ -176,8 +216,9 @@ impl Rpc {
             }
             Event::QueryDone { key } => (key, QueryRecord::Done),
             event => {
+                let mut room = self.room();
                 for session in self.sessions.values_mut() {
-                    session.on_event(event, cx);
+                    session.on_event(event, &mut room, cx);
                 }
                 return;
             }
@@ -186,9 +227,15 @@ impl Rpc {
         if record == QueryRecord::Done {
             self.queries.remove(key);
         }
+        let room = self.room();
         if let Some(session) = self.sessions.get_mut(&ticket.conn) {
-            session.put_answer(ticket.seq, &Record::Answer(record), cx);
+            session.put_answer(ticket.seq, &Record::Answer(record), room, cx);
         }
+    }
+
+    /// How many bytes of records may still wait on all connections.
+    fn room(&self) -> usize {
+        RPC_BACKLOG_TOTAL.saturating_sub(self.sessions.values().map(Session::backlog_bytes).sum())
     }
 
     /// Brings all monitors up to date with the log.
@@ -205,23 +252,16 @@ impl Rpc {
         }
     }
 
-    /// Closes connections that did not shake hands in time.
+    /// Closes connections that did not introduce themselves in time.
     pub(crate) fn on_tick(&mut self, cx: &mut Cx<'_>) {
-        while let Some(&(until, conn)) = self.greeting.front() {
-            let waits = self.sessions.get(&conn).is_some_and(Session::is_greeting);
-            if waits && until > cx.clock.now {
-                return;
-            }
-            self.greeting.pop_front();
-            if waits {
-                cx.counters.rpc += 1;
-                cx.log(Level::Err, "agent.ipc", "Closed a connection: no handshake in time");
-                self.close(conn, cx);
-            }
+        while let Some(&(until, conn)) = self.greeting.front()
+            && until <= cx.clock.now
+        {
+            self.turn_out(conn, "Closed a connection: no handshake or token in time", cx);
         }
     }
 
-    /// When the oldest connection without a handshake is closed. Early when that one has gone on since.
+    /// When the next connection that has not introduced itself is closed.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.greeting.front().map(|&(until, _)| until)
     }

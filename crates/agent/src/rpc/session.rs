@@ -1,16 +1,18 @@
 //! One client: where its conversation stands, and what waits to be sent to it.
 //!
 //! Requests are evaluated strictly one after the other (rpc.md 1): while one waits for the node, or while
-//! the client does not read, later ones stay undecoded. Responses are written at once; records of
+//! the client does not read, later ones stay undecoded, and when they are many the connection is not read
+//! until they become fewer. Responses are written at once; records of
 //! subscriptions wait while too many bytes are under way, and are dropped when too many wait (rpc.md 5.3).
 //!
 //! Invariant: a response or record is written in one piece, header and body.
 
-use super::streams::{Backlog, Monitor, Stream};
+use super::streams::{Backlog, Monitor, Room, Stream};
 use super::{Ticket, records};
+use crate::config::Config;
 use crate::cx::Cx;
 use crate::io::Conn;
-use crate::limits::{RPC_OPEN_QUERIES, RPC_WINDOW_BYTES};
+use crate::limits::{RPC_BACKLOG_BYTES, RPC_OPEN_QUERIES, RPC_PIPELINE_BYTES, RPC_WINDOW_BYTES};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use villein_core::member::{Event, QueryKey};
@@ -33,7 +35,7 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) conn: u64,
-    peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     decoder: Decoder,
     /// Whether the client has finished writing.
     ended: bool,
@@ -41,8 +43,12 @@ pub(super) struct Session {
     pub(super) authenticated: bool,
     /// Whether a request waits for the node.
     pub(super) waiting: bool,
+    /// When the client last sent something, or got what it waited for.
+    pub(super) active_at: Instant,
     /// Bytes written and not known to be drained.
     in_flight: usize,
+    /// Whether the driver was told not to read.
+    paused: bool,
     pub(super) streams: BTreeMap<u64, Stream>,
     pub(super) monitor: Option<Monitor>,
     /// Records of queries that this client runs.
@@ -53,7 +59,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(conn: u64, peer: SocketAddr) -> Session {
+    pub(super) fn new(conn: u64, peer: SocketAddr, now: Instant) -> Session {
         Session {
             conn,
             peer,
@@ -62,7 +68,9 @@ impl Session {
             greeted: false,
             authenticated: false,
             waiting: false,
+            active_at: now,
             in_flight: 0,
+            paused: false,
             streams: BTreeMap::new(),
             monitor: None,
             answers: Backlog::default(),
@@ -71,9 +79,23 @@ impl Session {
         }
     }
 
-    /// Whether the handshake is still to come.
-    pub(super) fn is_greeting(&self) -> bool {
-        !self.greeted
+    /// Whether the handshake, or the token if one is wanted, is still to come.
+    pub(super) fn is_greeting(&self, config: &Config) -> bool {
+        !self.greeted || !(self.authenticated || config.rpc_auth.is_empty())
+    }
+
+    /// Whether the client has neither subscribed to anything nor waits for an answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.streams.is_empty() && self.monitor.is_none() && !self.waiting
+    }
+
+    /// Bytes of records that wait for the client to read.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        self.streams.values().map(|stream| stream.backlog.bytes()).sum::<usize>() + self.answers.bytes()
+    }
+
+    fn room(&self, all: usize) -> Room {
+        Room { connection: RPC_BACKLOG_BYTES.saturating_sub(self.backlog_bytes()), all }
     }
 
     /// Bytes of requests that wait.
@@ -81,7 +103,8 @@ impl Session {
         self.decoder.buffered()
     }
 
-    pub(super) fn receive(&mut self, bytes: &[u8]) {
+    pub(super) fn receive(&mut self, bytes: &[u8], now: Instant) {
+        self.active_at = now;
         self.decoder.push(bytes);
     }
 
@@ -95,7 +118,7 @@ impl Session {
 
     /// Evaluates the next request; `None` when there is none, or when it has to wait.
     pub(super) fn step(&mut self, cx: &mut Cx<'_>) -> Option<Outcome> {
-        if self.waiting || self.in_flight >= RPC_WINDOW_BYTES {
+        if self.is_busy() {
             return None;
         }
         match self.decoder.next_request() {
@@ -106,6 +129,21 @@ impl Session {
                 Err(error) => Outcome::Refused(error.to_string()),
             }),
             Ok(None) => None,
+        }
+    }
+
+    /// Whether requests have to wait: for the answer to an earlier one, or until the client has read more.
+    fn is_busy(&self) -> bool {
+        self.waiting || !self.has_room()
+    }
+
+    /// Stops and resumes reading, so that requests that have to wait do so at the client.
+    pub(super) fn pace(&mut self, cx: &mut Cx<'_>) {
+        let full = self.is_busy() && self.buffered() >= RPC_PIPELINE_BYTES;
+        if full != self.paused {
+            self.paused = full;
+            let conn = Conn::Rpc(self.conn);
+            if full { cx.out.pause(conn) } else { cx.out.resume(conn) }
         }
     }
 
@@ -124,6 +162,7 @@ impl Session {
         cx: &mut Cx<'_>,
     ) {
         self.waiting = false;
+        self.active_at = cx.clock.now;
         match result {
             Ok(()) => self.respond(&ResponseHeader::ok(seq), body, cx),
             Err(why) => self.respond(&ResponseHeader::error(seq, why), body, cx),
@@ -158,8 +197,9 @@ impl Session {
         self.pump_monitor(cx);
     }
 
-    /// Sends an event to each stream that wants it, once.
-    pub(super) fn on_event(&mut self, event: &Event, cx: &mut Cx<'_>) {
+    /// Sends an event to each stream that wants it, once; takes from `all` what has to wait.
+    pub(super) fn on_event(&mut self, event: &Event, all: &mut usize, cx: &mut Cx<'_>) {
+        let mut room = self.room(*all);
         let wanted: Vec<u64> = self
             .streams
             .iter()
@@ -176,26 +216,28 @@ impl Session {
             if self.has_room() && self.streams.get(&seq).is_some_and(|stream| stream.backlog.is_empty()) {
                 self.write(&bytes, cx);
             } else if let Some(stream) = self.streams.get_mut(&seq)
-                && !stream.backlog.push(bytes)
+                && !stream.backlog.push(bytes, &mut room)
                 && let Some(total) = stream.backlog.dropped.add(cx.clock.now, 1)
             {
                 let text = format!("Dropping event to ipc.client: {} ({total} so far)", self.peer);
                 cx.log_hidden(self.conn, Level::Warn, "agent.ipc", &text);
             }
         }
+        *all = room.all;
     }
 
     /// Sends a record of a query that this client runs. The last one is never dropped.
-    pub(super) fn put_answer(&mut self, seq: u64, record: &Record, cx: &mut Cx<'_>) {
+    pub(super) fn put_answer(&mut self, seq: u64, record: &Record, all: usize, cx: &mut Cx<'_>) {
         if self.ended {
             return;
         }
+        let mut room = self.room(all);
         let bytes = encoded(seq, record);
         if self.has_room() && self.answers.is_empty() {
             self.write(&bytes, cx);
         } else if matches!(record, Record::Answer(villein_rpc::response::QueryRecord::Done)) {
             self.answers.push_always(bytes);
-        } else if !self.answers.push(bytes)
+        } else if !self.answers.push(bytes, &mut room)
             && let Some(total) = self.answers.dropped.add(cx.clock.now, 1)
         {
             let text = format!("Dropping query record to ipc.client: {} ({total} so far)", self.peer);

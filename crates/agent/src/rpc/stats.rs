@@ -19,6 +19,7 @@ const REFUSALS: [(&str, &[&str]); 3] = [
             "EventTooOld",
             "QueryTooOld",
             "SlotFull",
+            "FilterLimit",
             "FilterMalformed",
             "FilterInvalid",
             "RelayRefused",

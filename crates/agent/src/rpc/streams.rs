@@ -1,9 +1,10 @@
 //! Subscriptions of one connection: event streams, the monitor, and records that wait (rpc.md 5).
 //!
-//! Invariant: what waits is bounded in records and in bytes; what does not fit is counted.
+//! Invariant: what waits is bounded in records for a subscription, and in bytes for a connection and for
+//! all of them; what does not fit is counted.
 
 use crate::handler::EventFilter;
-use crate::limits::{RPC_BACKLOG_BYTES, RPC_BACKLOG_RECORDS};
+use crate::limits::RPC_BACKLOG_RECORDS;
 use crate::throttle::Throttle;
 use std::collections::VecDeque;
 use villein_core::note::Level;
@@ -32,6 +33,26 @@ pub(super) struct Monitor {
     pub(super) missed: Throttle,
 }
 
+/// How many bytes of records may still be kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// For one connection.
+    pub(super) connection: usize,
+    /// For all.
+    pub(super) all: usize,
+}
+
+impl Room {
+    fn take(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.connection.min(self.all);
+        if fits {
+            self.connection -= bytes;
+            self.all -= bytes;
+        }
+        fits
+    }
+}
+
 /// Encoded records that wait until the client has read others.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
@@ -45,14 +66,18 @@ impl Backlog {
         self.records.is_empty()
     }
 
-    /// Keeps a record; gives whether there was room. One record always has room.
-    pub(super) fn push(&mut self, record: Vec<u8>) -> bool {
-        let full = self.records.len() >= RPC_BACKLOG_RECORDS || self.bytes + record.len() > RPC_BACKLOG_BYTES;
-        if full && !self.records.is_empty() {
-            return false;
+    /// Bytes of the records that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Keeps a record; gives whether there was room.
+    pub(super) fn push(&mut self, record: Vec<u8>, room: &mut Room) -> bool {
+        let fits = self.records.len() < RPC_BACKLOG_RECORDS && room.take(record.len());
+        if fits {
+            self.push_always(record);
         }
-        self.push_always(record);
-        true
+        fits
     }
 
     /// Keeps a record that may not be lost; the caller knows that there are few of them.
@@ -74,15 +99,21 @@ mod tests {
 
     #[test]
     fn a_backlog_is_bounded_in_records_and_bytes() {
-        let mut backlog = Backlog::default();
-        assert!(backlog.push(vec![0; RPC_BACKLOG_BYTES + 1]), "a single record always fits");
-        assert!(!backlog.push(vec![0]));
-        assert!(backlog.pop().is_some());
-        for _ in 0..RPC_BACKLOG_RECORDS {
-            assert!(backlog.push(vec![0]));
+        let (mut one, mut other) = (Backlog::default(), Backlog::default());
+        let mut room = Room { connection: 10, all: 100 };
+        assert!(one.push(vec![0; 6], &mut room));
+        assert!(!other.push(vec![0; 5], &mut room), "subscriptions of a connection share");
+        assert!(other.push(vec![0; 4], &mut room));
+        assert!(!one.push(vec![0], &mut Room { connection: 10, all: 0 }), "and so do connections");
+        assert_eq!((room.connection, room.all, one.bytes(), other.bytes()), (0, 90, 6, 4));
+
+        let mut room = Room { connection: usize::MAX, all: usize::MAX };
+        for _ in 1..RPC_BACKLOG_RECORDS {
+            assert!(one.push(vec![0], &mut room));
         }
-        assert!(!backlog.push(vec![0]));
-        backlog.push_always(vec![0]);
-        assert_eq!(std::iter::from_fn(|| backlog.pop()).count(), RPC_BACKLOG_RECORDS + 1);
+        assert!(!one.push(vec![0], &mut room));
+        one.push_always(vec![0]);
+        assert_eq!(std::iter::from_fn(|| one.pop()).count(), RPC_BACKLOG_RECORDS + 1);
+        assert_eq!(one.bytes(), 0);
     }
 }

@@ -6,7 +6,7 @@
 // Each test file uses a part of the words.
 #![expect(dead_code, reason = "each test file uses a part of the lab")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use villein_agent::Agent;
 use villein_agent::config::{Config, Machine};
@@ -18,6 +18,7 @@ use villein_agent::io::{
 use villein_core::config::Config as NodeConfig;
 use villein_core::member::WireAddr;
 use villein_core::note::Level;
+use villein_core::text::Secret;
 use villein_core::time::{Duration, Instant};
 use villein_rpc::Request;
 
@@ -34,6 +35,8 @@ pub(crate) struct Lab {
     pub(crate) resolving: Vec<(ResolveId, String, u16)>,
     pub(crate) written: BTreeMap<u64, Vec<u8>>,
     pub(crate) closed: Vec<u64>,
+    /// Clients that are not to be read.
+    pub(crate) paused: BTreeSet<u64>,
     pub(crate) sent: Vec<(Socket, SocketAddr, Vec<u8>)>,
     /// Whether bytes written to clients are drained at once.
     pub(crate) drains: bool,
@@ -59,7 +62,7 @@ pub(crate) fn config() -> Config {
         bind_text: "127.0.0.1:7946".to_owned(),
         advertise_text: None,
         rpc_text: "127.0.0.1:7373".to_owned(),
-        rpc_auth: Vec::new(),
+        rpc_auth: Secret::default(),
         log_level: Level::Info,
         handlers: Vec::new(),
         start_join: Vec::new(),
@@ -94,6 +97,7 @@ impl Lab {
             resolving: Vec::new(),
             written: BTreeMap::new(),
             closed: Vec::new(),
+            paused: BTreeSet::new(),
             sent: Vec::new(),
             drains: true,
             own,
@@ -124,12 +128,19 @@ impl Lab {
                 Action::Conn { conn: Conn::Rpc(conn), op: ConnOp::Close | ConnOp::Abort } => {
                     self.closed.push(conn);
                 }
+                Action::Conn { conn: Conn::Rpc(conn), op: ConnOp::Pause } => {
+                    assert!(self.paused.insert(conn), "a client is paused once");
+                }
+                Action::Conn { conn: Conn::Rpc(conn), op: ConnOp::Resume } => {
+                    assert!(self.paused.remove(&conn), "only a paused client is resumed");
+                }
                 Action::Conn { conn: Conn::Rpc(_), op } => panic!("{op:?} is not for clients"),
                 Action::Conn { conn: Conn::Gossip(id), op } => match op {
                     ConnOp::Connect { to } if to == self.own => accepted.push(id),
                     ConnOp::Connect { .. } => refused.push(id),
                     ConnOp::Write(bytes) => flows.push((id, Flow::Bytes(bytes.to_vec()))),
                     ConnOp::Close | ConnOp::Abort => flows.push((id, Flow::End)),
+                    ConnOp::Pause | ConnOp::Resume => panic!("{op:?} is for clients"),
                 },
                 Action::Resolve { id, host, port } => self.resolving.push((id, host.to_owned(), port)),
                 Action::Spawn { id, spawn } => self.spawned.push((id, spawn.clone())),

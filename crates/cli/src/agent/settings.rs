@@ -82,7 +82,8 @@ pub(super) fn log_level(args: &AgentArgs) -> Result<Level, String> {
 
 /// The key, or why its bytes are none, which the reference finds out only when it needs it.
 pub(super) fn key(args: &AgentArgs) -> Result<Option<Result<Key, KeyError>>, String> {
-    match given(args.encrypt.as_ref()).map(|text| Key::from_base64(&text)) {
+    let typed = args.encrypt.as_ref().filter(|key| !key.is_empty());
+    match typed.map(|key| Key::from_base64(&String::from_utf8_lossy(key.reveal()))) {
         Some(Err(error @ KeyError::Base64 { .. })) => Err(format!("Invalid encryption key: {error}")),
         key => Ok(key),
     }
@@ -136,13 +137,14 @@ pub(super) fn tags(args: &AgentArgs, protocol: u8) -> Result<Tags, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use villein_core::text::Secret;
 
     #[test]
     fn nothing_given_is_the_default() {
         let empty = AgentArgs {
             log_level: Some(Text::from("")),
             profile: Some(Text::from("")),
-            encrypt: Some(Text::from("")),
+            encrypt: Some(Secret::from("")),
             role: Some(Text::from("")),
             retry_interval: Some(Text::from("0")),
             protocol: Some(0),
@@ -228,7 +230,7 @@ mod tests {
 
     #[test]
     fn keys_are_base64_first_and_long_enough_later() {
-        let of = |word| key(&AgentArgs { encrypt: Some(Text::from(word)), ..AgentArgs::default() });
+        let of = |word| key(&AgentArgs { encrypt: Some(Secret::from(word)), ..AgentArgs::default() });
         assert_eq!(of("!!"), Err("Invalid encryption key: illegal base64 data at input byte 0".to_owned()));
         let short = of("YWJj").expect("it is base64").expect("it was given");
         assert_eq!(keyring(short), Err("key size must be 16, 24 or 32 bytes".to_owned()));

@@ -22,9 +22,8 @@ pub(super) fn all(name: &Text, handlers: &[Handler], rpc: &Rpc) -> Vec<String> {
     }
     if !rpc.is_local {
         let shown = &rpc.shown;
-        warnings.push(format!(
-            "RPC listens on '{shown}' without a token: whoever reaches it controls this agent"
-        ));
+        warnings
+            .push(format!("RPC listens on '{shown}': anybody who reaches this address controls this agent"));
     }
     for handler in handlers {
         if let Some(why) = script_trouble(&handler.command) {

@@ -62,19 +62,19 @@ fn action(args: &KeysArgs) -> Result<Action, Failure> {
             begins: "Installing key on all members...",
             succeeds: "Successfully installed key!",
             fails: "Error installing key",
-            ask: |client, args| client.install_key(args.install.clone()),
+            ask: |client, args| client.install_key(args.install.reveal()),
         }),
         [false, false, true, false] => Ok(Action {
             begins: "Changing primary key on all members...",
             succeeds: "Successfully changed primary key!",
             fails: "Error changing primary key",
-            ask: |client, args| client.use_key(args.primary.clone()),
+            ask: |client, args| client.use_key(args.primary.reveal()),
         }),
         [false, false, false, true] => Ok(Action {
             begins: "Removing key on all members...",
             succeeds: "Successfully removed key!",
             fails: "Error removing key",
-            ask: |client, args| client.remove_key(args.remove.clone()),
+            ask: |client, args| client.remove_key(args.remove.reveal()),
         }),
         _ => Err(Failure::Message(b"Only one of -install, -use, -remove, or -list allowed".to_vec())),
     }

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::io;
 
+use villein_core::text::Secret;
 use villein_rpc::request::Query;
 use villein_rpc::response::{QueryAnswer, TextMap};
 use villein_rpc::{Client, RpcError, Text};
@@ -70,9 +71,9 @@ fn connect(rpc: &RpcArgs) -> Result<Client, Failure> {
             .filter(|value| !value.is_empty())
             .map_or_else(|| Text::from(RPC_ADDR), Text::from),
     };
-    let token = rpc.rpc_auth.clone().or_else(|| environment("SERF_RPC_AUTH").map(Text::from));
-    let token = token.as_deref().filter(|token| !token.is_empty());
-    Client::connect(&addr.to_string(), token)
+    let token = rpc.rpc_auth.clone().or_else(|| environment("SERF_RPC_AUTH").map(Secret::from));
+    let token = token.filter(|token| !token.is_empty());
+    Client::connect(&addr.to_string(), token.as_ref().map(Secret::reveal))
         .map_err(|error| Failure::Message(format!("Error connecting to Serf agent: {error}").into_bytes()))
 }
 
@@ -96,16 +97,8 @@ fn tag_map(words: &[Text]) -> Result<TextMap, Failure> {
 }
 
 /// Starts a query; gives the answers as they come.
-///
-/// Agents of the reference program send records without a name around the end of a query, sometimes
-/// hundreds, when their channels close before their timer fires. Nobody sent those.
 fn ask(client: &mut Client, query: Query) -> Result<impl Iterator<Item = Answer>, Failure> {
-    let is_from_nobody = |answer: &Answer| match answer {
-        Ok(QueryAnswer::Ack { from } | QueryAnswer::Response { from, .. }) => from.is_empty(),
-        Err(_) => false,
-    };
-    let answers = client.query(query).map_err(failed("Error sending query"))?;
-    Ok(answers.filter(move |answer| !is_from_nobody(answer)))
+    client.query(query).map_err(failed("Error sending query"))
 }
 
 /// One answer to a query, or how the connection was lost.

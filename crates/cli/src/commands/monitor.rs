@@ -10,8 +10,8 @@ use villein_rpc::response::{Member, MemberEvent, QueryEvent, Record, TextMap, Us
 
 use super::{Failure, Outcome, connect, failed, say};
 use crate::args::MonitorArgs;
-use crate::gotext::quote;
 use crate::interrupt::end_on_interrupt;
+use villein_core::gotext::quote;
 
 const ENDED: &str =
     "\nRemote side ended the monitor! This usually means that the\nremote side has exited or crashed.";

@@ -7,7 +7,7 @@ use villein_rpc::{Client, Text};
 
 use super::{Failure, Outcome, connect, failed, say};
 use crate::args::RttArgs;
-use crate::gotext::quote;
+use villein_core::gotext::quote;
 
 pub(crate) fn run(args: &RttArgs, out: &mut impl Write) -> Outcome {
     // Scripts know the connection to be tried before the words are counted.

@@ -1,5 +1,5 @@
-//! A client library of others, PyPI's `serfclient`, gets the same answers from our agent and from the real
-//! `serf`.
+//! A client library of others, `serfclient` for Python, gets the same answers from our agent and from the
+//! real `serf`.
 
 use crate::support::{Agent, Printed, Program, available, run, serf_is_here};
 use std::process::Command;

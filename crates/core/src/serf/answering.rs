@@ -13,12 +13,12 @@ use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Event, Member, QueryKey, Status, WireAddr};
 use crate::note::Note;
-use crate::swim::Swim;
+use crate::swim::send_user;
 use crate::text::Text;
 use crate::time::{Duration, Instant};
 use crate::wire::message::{Query, Relay, Response, SerfMessage, flags};
 use crate::wire::serf::decode_serf;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// The first memberlist protocol whose nodes relay (gossip.md 13.10).
@@ -54,8 +54,8 @@ pub(super) struct Answering {
     pub(super) clock: Clock,
     ring: Ring<u32>,
     pending: BTreeMap<QueryKey, Pending>,
-    /// The pending ones, the first one first.
-    order: VecDeque<QueryKey>,
+    /// The pending ones, by the end of their time.
+    order: BTreeSet<(Instant, QueryKey)>,
 }
 
 impl Answering {
@@ -64,16 +64,19 @@ impl Answering {
             clock: Clock::new("query"),
             ring: Ring::new(),
             pending: BTreeMap::new(),
-            order: VecDeque::new(),
+            order: BTreeSet::new(),
         }
     }
 
     /// Whether the query is news. A note says why it must be dropped.
     fn hear(&mut self, query: &Query<'_>) -> Result<bool, Note> {
         let ltime = query.ltime;
+        if query.name.len() + query.payload.map_or(0, <[u8]>::len) > limits::USER_EVENT {
+            return Err(Note::SerfMalformed { why: "a query longer than any may be".to_owned() });
+        }
         self.clock.witness(ltime)?;
         let now = self.clock.time();
-        match self.ring.hear(ltime, now, |id| *id == query.id, || query.id) {
+        match self.ring.hear(ltime, now, 0, |id| *id == query.id, || query.id) {
             Heard::New => Ok(true),
             Heard::Known => Ok(false),
             Heard::TooOld => Err(Note::QueryTooOld { name: query.name.into(), ltime, now }),
@@ -81,14 +84,16 @@ impl Answering {
         }
     }
 
-    /// Remembers a query for its answer. The oldest one gives way: its deadline is most likely past.
-    fn expect(&mut self, asker: Asker, deadline: Instant) {
-        if self.order.len() >= limits::PENDING_ANSWERS
-            && let Some(oldest) = self.order.pop_front()
+    /// Remembers a query for its answer, and forgets those that nobody may answer any more. Without room the one
+    /// whose time ends first gives way.
+    fn expect(&mut self, asker: Asker, deadline: Instant, now: Instant) {
+        while let Some((first, key)) = self.order.first().copied()
+            && (first < now || self.order.len() >= limits::PENDING_ANSWERS)
         {
-            self.pending.remove(&oldest);
+            self.order.pop_first();
+            self.pending.remove(&key);
         }
-        self.order.push_back(asker.key);
+        self.order.insert((deadline, asker.key));
         self.pending.insert(asker.key, Pending { asker, deadline, answered: false });
     }
 
@@ -113,9 +118,13 @@ impl Answering {
 
 impl Serf {
     /// A query was heard of; `bytes` are passed on.
-    pub(super) fn on_query(&mut self, query: &Query<'_>, bytes: &[u8], swim: &mut Swim, cx: &mut Cx<'_>) {
+    pub(super) fn on_query(&mut self, query: &Query<'_>, bytes: &[u8], cx: &mut Cx<'_>) {
         let Some(addr) = WireAddr::from_bytes(query.addr) else {
             return cx.note(Note::SerfMalformed { why: "a query without an address".to_owned() });
+        };
+        let allowance = match filters::allowance(query) {
+            Ok(allowance) => allowance,
+            Err(note) => return cx.note(note),
         };
         match self.answering.hear(query) {
             Ok(true) => {}
@@ -125,7 +134,7 @@ impl Serf {
         if query.flags & flags::NO_BROADCAST == 0 {
             self.spread(SerfQueue::Queries, bytes, None, cx);
         }
-        match filters::accept(&query.filters, &self.home.name, &self.home.tags) {
+        match filters::accept(&query.filters, allowance, &self.home.name, &self.home.tags) {
             Ok(true) => {}
             Ok(false) => return,
             Err(note) => return cx.note(note),
@@ -139,16 +148,16 @@ impl Serf {
         };
         if query.flags & flags::ACK != 0 {
             let ack = self.response(asker.key, flags::ACK, None);
-            self.send_response(&asker, &ack, swim, cx);
+            self.send_response(&asker, &ack, cx);
             self.scratch = ack;
         }
         let name = Text::from(query.name);
         if name.starts_with(super::internal::PREFIX) {
-            return self.on_internal_query(&asker, &name, query.payload, swim, cx);
+            return self.on_internal_query(&asker, &name, query.payload, cx);
         }
         let timeout = Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0));
         let (key, payload, deadline) = (asker.key, query.payload.map(Box::from), cx.now + timeout);
-        self.answering.expect(asker, deadline);
+        self.answering.expect(asker, deadline, cx.now);
         self.delivery.deliver(Event::Query { key, name, payload, deadline }, cx.now, cx.out);
     }
 
@@ -157,11 +166,10 @@ impl Serf {
         &mut self,
         key: QueryKey,
         payload: &[u8],
-        swim: &mut Swim,
         cx: &mut Cx<'_>,
     ) -> Result<(), CommandError> {
         let asker = self.answering.asker(key, cx.now)?;
-        self.answer(&asker, payload, swim, cx)?;
+        self.answer(&asker, payload, cx)?;
         self.answering.answered(key);
         Ok(())
     }
@@ -171,14 +179,13 @@ impl Serf {
         &mut self,
         asker: &Asker,
         payload: &[u8],
-        swim: &mut Swim,
         cx: &mut Cx<'_>,
     ) -> Result<(), CommandError> {
         let limit = self.settings.query_response_size_limit;
         let response = self.response(asker.key, 0, Some(payload));
         let fits = response.len() <= limit;
         if fits {
-            self.send_response(asker, &response, swim, cx);
+            self.send_response(asker, &response, cx);
         }
         self.scratch = response;
         if fits { Ok(()) } else { Err(CommandError::ResponseTooLong(limit)) }
@@ -192,9 +199,9 @@ impl Serf {
     }
 
     /// Sends a response directly and through as many members as the asker wants.
-    fn send_response(&mut self, asker: &Asker, response: &[u8], swim: &mut Swim, cx: &mut Cx<'_>) {
+    fn send_response(&mut self, asker: &Asker, response: &[u8], cx: &mut Cx<'_>) {
         let to = asker.socket_addr();
-        swim.send_user(to, response, cx);
+        send_user(to, response, cx);
         let wanted = usize::from(asker.relay_factor);
         if wanted == 0 || self.members.len() <= wanted {
             return;
@@ -207,7 +214,7 @@ impl Serf {
             return cx.note(Note::RelayRefused { to, why: "the relayed form is too long" });
         }
         for to in self.relays(wanted, cx) {
-            swim.send_user(to, &bytes, cx);
+            send_user(to, &bytes, cx);
         }
     }
 
@@ -227,7 +234,7 @@ impl Serf {
 
     /// A member wants a response of its own passed on. Only members get something from here, and only
     /// responses, so that nobody else can be flooded through this node (gossip.md 20.3).
-    pub(super) fn on_relay(&mut self, relay: &Relay<'_>, swim: &mut Swim, cx: &mut Cx<'_>) {
+    pub(super) fn on_relay(&mut self, relay: &Relay<'_>, cx: &mut Cx<'_>) {
         let Some(addr) = WireAddr::from_bytes(relay.addr) else {
             return cx.note(Note::SerfMalformed { why: "a relay without an address".to_owned() });
         };
@@ -238,7 +245,7 @@ impl Serf {
         if !matches!(decode_serf(relay.inner), Ok(SerfMessage::Response(_))) {
             return cx.note(Note::RelayRefused { to, why: "it is no query response" });
         }
-        swim.send_user(to, relay.inner, cx);
+        send_user(to, relay.inner, cx);
     }
 
     /// Whether a member of this name, or of any if it is empty, is at this address.
@@ -301,7 +308,7 @@ mod tests {
     fn an_answer_is_in_order_once_and_in_time() {
         let at = Instant::from_nanos;
         let mut answering = Answering::new();
-        answering.expect(asker(5), at(100));
+        answering.expect(asker(5), at(100), at(1));
         assert_eq!(answering.asker(key(6), at(1)), Err(CommandError::UnknownQuery));
         assert_eq!(answering.asker(key(5), at(100)), Ok(asker(5)));
         assert_eq!(answering.asker(key(5), at(101)), Err(CommandError::PastDeadline));
@@ -310,10 +317,33 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_query_gives_way() {
+    fn oversized_queries_are_refused() {
+        let mut answering = Answering::new();
+        let payload = vec![0; limits::USER_EVENT];
+        let long = Query { name: b"", payload: Some(&payload), ..query(3, 1) };
+        assert_eq!(answering.hear(&long), Ok(true));
+        let too_long = Query { name: b"x", id: 2, ..long };
+        assert!(matches!(answering.hear(&too_long), Err(Note::SerfMalformed { .. })));
+    }
+
+    #[test]
+    fn a_query_is_forgotten_after_its_time() {
+        let at = Instant::from_nanos;
+        let mut answering = Answering::new();
+        answering.expect(asker(1), at(100), at(1));
+        answering.expect(asker(2), at(20), at(1));
+        answering.expect(asker(3), at(100), at(20));
+        assert_eq!(answering.pending.len(), 3, "the second one may be answered now");
+        answering.expect(asker(4), at(100), at(21));
+        assert_eq!(answering.asker(key(2), at(21)), Err(CommandError::UnknownQuery));
+        assert_eq!((answering.pending.len(), answering.order.len()), (3, 3));
+    }
+
+    #[test]
+    fn the_query_that_ends_first_gives_way() {
         let mut answering = Answering::new();
         for ltime in 0..=limits::PENDING_ANSWERS as u64 {
-            answering.expect(asker(ltime), Instant::NEVER);
+            answering.expect(asker(ltime), Instant::NEVER, Instant::ORIGIN);
         }
         assert_eq!(answering.asker(key(0), Instant::ORIGIN), Err(CommandError::UnknownQuery));
         assert!(answering.asker(key(1), Instant::ORIGIN).is_ok());

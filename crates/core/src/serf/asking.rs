@@ -61,6 +61,12 @@ impl Asking {
         self.running.values().any(|running| running.votes.is_some())
     }
 
+    /// Whether a query of this time can begin. At the end of its range the clock stands still, and a query
+    /// that runs keeps its place.
+    fn has_room(&self, ltime: u64) -> bool {
+        self.running.len() < limits::RUNNING_QUERIES && !self.running.contains_key(&ltime)
+    }
+
     fn collect(&mut self, response: &Response<'_>, now: Instant) -> Collected {
         let Some(running) = self.running.get_mut(&response.ltime) else { return Collected::Unexpected };
         if running.id != response.id || now > running.deadline {
@@ -99,16 +105,20 @@ impl Serf {
         if self.settings.protocol < QUERY_PROTOCOL {
             return Err(CommandError::NotSupported);
         }
-        if self.asking.running.len() >= limits::RUNNING_QUERIES {
+        let ltime = self.answering.clock.time();
+        if !self.asking.has_room(ltime) {
             return Err(CommandError::Busy);
         }
         let timeout =
             params.timeout.unwrap_or_else(|| query_timeout(self.settings.gossip_interval, swim.live_nodes()));
         let (addr, port) = swim.own_addr();
         let filters = encoded_filters(params);
+        if filters.len() > limits::EXPRESSIONS {
+            return Err(CommandError::TooManyFilters(limits::EXPRESSIONS));
+        }
         let name = self.home.name.clone();
         let query = Query {
-            ltime: self.answering.clock.time(),
+            ltime,
             id: (cx.rng.u64() >> 33) as u32,
             addr: addr.as_bytes(),
             port,
@@ -141,7 +151,7 @@ impl Serf {
             cx.out.reply(id, Reply::QueryStarted { key });
         }
         // Hearing it ourselves moves the clock on, so that no two queries of ours share a time.
-        self.on_query(&query, &bytes, swim, cx);
+        self.on_query(&query, &bytes, cx);
         Ok(())
     }
 
@@ -160,6 +170,14 @@ impl Serf {
         match self.asking.running.get_mut(&ltime).and_then(|running| running.votes.as_mut()) {
             Some(votes) => votes.count(response.payload.unwrap_or_default(), home),
             None => self.delivery.deliver(event, cx.now, cx.out),
+        }
+    }
+
+    /// The application wants no more answers to this query.
+    pub(super) fn end_query(&mut self, key: QueryKey, cx: &mut Cx<'_>) {
+        if self.asking.running.get(&key.ltime).is_some_and(|running| running.id == key.id) {
+            self.timers.cancel(Due::Query(key.ltime));
+            self.on_query_over(key.ltime, cx);
         }
     }
 
@@ -243,6 +261,16 @@ mod tests {
         assert_eq!(asking.collect(&response("a", flags::ACK), NOW), Collected::Unexpected);
         assert_eq!(asking.collect(&response("a", 0), Instant::from_nanos(101)), Collected::Unexpected);
         assert_eq!(asking.collect(&response("a", 0), Instant::from_nanos(100)), Collected::Answer);
+    }
+
+    #[test]
+    fn a_running_query_keeps_its_place() {
+        let mut asking = asking(false);
+        assert_eq!((asking.has_room(3), asking.has_room(4)), (false, true));
+        for ltime in 4..3 + limits::RUNNING_QUERIES as u64 {
+            asking.running.insert(ltime, asking.running[&3].clone());
+        }
+        assert!(!asking.has_room(0));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Lamport clocks: a number that is later than everything seen (gossip.md 13.4).
 //!
-//! The invariant: a clock never goes back, and no single message moves it by more than
-//! [`limits::CLOCK_JUMP`], so that one hostile or damaged message cannot use the range up.
+//! The invariant: a clock never goes back, and no message is taken whose time is more than
+//! [`limits::CLOCK_JUMP`] ahead, so that one hostile or damaged message cannot use the range up. A state holds
+//! many times; the exchange sees to it that none of them is beyond the clock that comes with them.
 
 use crate::limits;
 use crate::note::Note;
@@ -31,11 +32,17 @@ impl Clock {
         time
     }
 
-    /// Moves past the time of a message. The note says why the message must be dropped instead.
-    pub(super) fn witness(&mut self, ltime: u64) -> Result<(), Note> {
+    /// Whether a message of this time may be taken. The note says why it must be dropped instead.
+    pub(super) fn accepts(&self, ltime: u64) -> Result<(), Note> {
         if ltime.saturating_sub(self.time) > limits::CLOCK_JUMP {
             return Err(Note::ClockJump { clock: self.name, ltime, ours: self.time });
         }
+        Ok(())
+    }
+
+    /// Moves past the time of a message, if that is acceptable.
+    pub(super) fn witness(&mut self, ltime: u64) -> Result<(), Note> {
+        self.accepts(ltime)?;
         self.time = self.time.max(ltime.saturating_add(1));
         Ok(())
     }

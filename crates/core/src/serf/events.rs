@@ -47,7 +47,8 @@ impl Events {
     /// Whether the event is news. A note says why it must be dropped.
     fn hear(&mut self, event: &UserEvent<'_>) -> Result<bool, Note> {
         let ltime = event.ltime;
-        if event.name.len() + event.payload.map_or(0, <[u8]>::len) > limits::USER_EVENT {
+        let length = event.name.len() + event.payload.map_or(0, <[u8]>::len);
+        if length > limits::USER_EVENT {
             return Err(Note::SerfMalformed { why: "an event longer than any may be".to_owned() });
         }
         self.clock.witness(ltime)?;
@@ -60,7 +61,7 @@ impl Events {
             *known.name == *event.name && *known.payload.as_deref().unwrap_or_default() == *bytes
         };
         let make = || Custom { name: event.name.into(), payload: event.payload.map(Box::from) };
-        match self.ring.hear(ltime, now, is_same, make) {
+        match self.ring.hear(ltime, now, length, is_same, make) {
             Heard::New => Ok(true),
             Heard::Known => Ok(false),
             Heard::TooOld => Err(Note::EventTooOld { name: event.name.into(), ltime, now }),
@@ -151,6 +152,21 @@ mod tests {
         assert!(matches!(events.hear(&event(3, "x", Some(&payload))), Err(Note::SerfMalformed { .. })));
         assert_eq!(events.clock.time(), 1);
         assert_eq!(events.hear(&event(3, "x", Some(&payload[1..]))), Ok(true));
+    }
+
+    #[test]
+    fn a_flood_of_large_events_stays_small() {
+        let mut events = Events::new();
+        let payload = vec![0; limits::USER_EVENT - 1];
+        for ltime in 1..=limits::EVENT_BUFFER as u64 {
+            for name in 0..limits::EVENTS_PER_SLOT as u8 {
+                let event = UserEvent { ltime, name: &[name], payload: Some(&payload), coalesce: false };
+                assert_eq!(events.hear(&event), Ok(true));
+            }
+        }
+        let lengths = events.slots().map(|slot| slot.items.len() * limits::USER_EVENT);
+        let held: usize = lengths.sum();
+        assert!(held <= limits::EVENT_BYTES && held > limits::EVENT_BYTES / 2, "{held}");
     }
 
     #[test]

@@ -1,41 +1,51 @@
 //! Whether a query is meant for this node (gossip.md 13.10).
 //!
-//! All filters of a query must match. An expression is compiled, used once and thrown away; its compiled
-//! size is bounded, and matching takes time linear in the value, so that no query can occupy a node.
+//! All filters of a query must match. Those for nodes are looked at first: they cost next to nothing, and
+//! most queries with filters name nodes or are for few. Expressions are compiled, used once and thrown away,
+//! within the [`Allowance`] of their query.
+//!
+//! The invariant: no query occupies a node for more than a few milliseconds.
 
+use crate::expression::{Allowance, Extent};
 use crate::limits;
 use crate::member::Tags;
 use crate::note::Note;
 use crate::text::Text;
-use crate::wire::message::Filter;
+use crate::wire::message::{Filter, Query};
 use crate::wire::serf::decode_filter;
-use regex::bytes::{Regex, RegexBuilder};
+
+/// What the filters of a query may cost. A note says that there are too many; such a query is not passed on
+/// either, because it is no better for others.
+pub(super) fn allowance(query: &Query<'_>) -> Result<Allowance, Note> {
+    let count = query.filters.len();
+    Allowance::new(count, limits::QUERY_EXPRESSIONS_TEXT)
+        .ok_or_else(|| Note::FilterLimit { name: query.name.into(), count })
+}
 
 /// Whether all filters match. A note says that one cannot be understood, which is as if it did not match.
-pub(super) fn accept(filters: &[&[u8]], name: &[u8], tags: &Tags) -> Result<bool, Note> {
+pub(super) fn accept(
+    filters: &[&[u8]],
+    mut allowance: Allowance,
+    name: &[u8],
+    tags: &Tags,
+) -> Result<bool, Note> {
+    let mut expressions = Vec::new();
     for filter in filters {
-        let matches = match decode_filter(filter).map_err(|_| Note::FilterMalformed)? {
-            Filter::Nodes(names) => names.contains(&name),
-            Filter::Tag { tag, expr } => {
-                let value = tags.get(tag).map(Text::as_bytes).unwrap_or_default();
-                compile(expr)?.is_match(value)
-            }
-        };
-        if !matches {
+        match decode_filter(filter).map_err(|_| Note::FilterMalformed)? {
+            Filter::Nodes(names) if !names.contains(&name) => return Ok(false),
+            Filter::Nodes(_) => {}
+            Filter::Tag { tag, expr } => expressions.push((tag, expr)),
+        }
+    }
+    for (tag, expr) in expressions {
+        let invalid = |why| Note::FilterInvalid { expr: expr.into(), why };
+        // A missing tag counts as empty.
+        let value = tags.get(tag).map(Text::as_bytes).unwrap_or_default();
+        if !allowance.compile(expr, Extent::Part).map_err(invalid)?.is_match(value) {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-fn compile(expr: &[u8]) -> Result<Regex, Note> {
-    let invalid = |why: &str| Note::FilterInvalid { expr: expr.into(), why: why.to_owned() };
-    let text = std::str::from_utf8(expr).map_err(|_| invalid("it is not UTF-8"))?;
-    RegexBuilder::new(text).size_limit(limits::FILTER_REGEX).build().map_err(|error| {
-        // Syntax errors draw the place over several lines; the last one says what is wrong.
-        let full = error.to_string();
-        invalid(full.lines().last().unwrap_or_default().trim_start_matches("error: "))
-    })
 }
 
 #[cfg(test)]
@@ -56,7 +66,8 @@ mod tests {
     fn ask(filters: &[Vec<u8>]) -> Result<bool, Note> {
         let tags = Tags::from([("role".into(), "web-42".into()), ("dc".into(), "eu".into())]);
         let filters: Vec<&[u8]> = filters.iter().map(Vec::as_slice).collect();
-        accept(&filters, b"alpha", &tags)
+        let query = Query { filters, name: b"q", ..Query::default() };
+        accept(&query.filters, allowance(&query)?, b"alpha", &tags)
     }
 
     #[test]
@@ -98,11 +109,28 @@ mod tests {
             }
             other => panic!("{expr}: {other:?}"),
         };
-        assert_eq!(why("(web"), "unclosed group");
+        assert_eq!(why("(web"), "missing closing )");
         why("[z-a]");
-        // Compiles to more than the bound.
         why("(((a{100}){100}){100}){100}");
+        why(&"w.b".repeat(limits::QUERY_EXPRESSIONS_TEXT));
         let not_text = encoded(&Filter::Tag { tag: b"role", expr: &[0xff] });
         assert!(matches!(ask(&[not_text]), Err(Note::FilterInvalid { .. })));
+    }
+
+    #[test]
+    fn what_filters_cost_is_bounded() {
+        let many = |count: usize, expr: &str| ask(&vec![tag("role", expr); count]);
+        assert_eq!(many(limits::EXPRESSIONS, "w.b"), Ok(true));
+        let count = limits::EXPRESSIONS + 1;
+        assert_eq!(many(count, "w.b"), Err(Note::FilterLimit { name: "q".into(), count }));
+        // All expressions share the allowance.
+        assert_eq!(many(1, ".{50}|"), Ok(true));
+        assert!(matches!(many(limits::EXPRESSIONS, ".{50}|"), Err(Note::FilterInvalid { .. })));
+        let half = format!("w.b|{}", "x".repeat(limits::QUERY_EXPRESSIONS_TEXT / 2));
+        assert_eq!(many(1, &half), Ok(true));
+        assert!(matches!(many(2, &half), Err(Note::FilterInvalid { .. })));
+        // Nothing is compiled for a node that is not meant, wherever that is said.
+        let other = encoded(&Filter::Nodes(vec![b"beta"]));
+        assert_eq!(ask(&[tag("role", "("), other]), Ok(false));
     }
 }

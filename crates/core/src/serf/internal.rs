@@ -8,7 +8,6 @@ use super::conflict::{CONFLICT, vote};
 use super::keys::{self, KeyOperation};
 use crate::cx::Cx;
 use crate::note::Note;
-use crate::swim::Swim;
 use crate::text::Text;
 
 /// The beginning of their names.
@@ -47,7 +46,6 @@ impl Serf {
         asker: &Asker,
         name: &Text,
         payload: Option<&[u8]>,
-        swim: &mut Swim,
         cx: &mut Cx<'_>,
     ) {
         let payload = payload.unwrap_or_default();
@@ -67,7 +65,7 @@ impl Serf {
             Some(Internal::ListKeys) => self.list_keys(asker, cx),
         };
         if let Some(answer) = answer
-            && let Err(why) = self.answer(asker, &answer, swim, cx)
+            && let Err(why) = self.answer(asker, &answer, cx)
         {
             cx.note(Note::RespondFailed { name: name.clone(), why });
         }

@@ -69,7 +69,7 @@ impl Serf {
                 return Ok(());
             }
             Stage::Leaving if self.leaving.leavers.len() >= limits::WAITING_COMMANDS => {
-                return Err(CommandError::LeaveInProgress);
+                return Err(CommandError::Busy);
             }
             Stage::Leaving => {
                 self.leaving.leavers.push(id);
@@ -119,6 +119,9 @@ impl Serf {
         notices: &mut Vec<Notice>,
         cx: &mut Cx<'_>,
     ) -> Result<(), CommandError> {
+        if !self.leaving.is_here() {
+            return Err(CommandError::TagsAfterLeave);
+        }
         let mut meta = Vec::new();
         encode_meta(&tags, self.settings.protocol, &mut meta);
         if meta.len() > limits::META {

@@ -38,7 +38,7 @@ pub(super) enum Verdict {
         /// The member that was failed and counts as left now.
         forced: Option<Member>,
     },
-    /// This node is said to leave and does not.
+    /// This node is said to leave and does not, or a time about it is known that is not its own.
     Refute,
 }
 
@@ -123,14 +123,22 @@ impl Members {
         Ok(Verdict::Applied { forced })
     }
 
-    /// A node has joined, or stays.
-    pub(super) fn join_intent(&mut self, intent: &JoinIntent<'_>, now: Instant) -> Result<Verdict, Note> {
+    /// A node has joined, or stays. `stays` is this node's name if a later time about it is to be answered.
+    pub(super) fn join_intent(
+        &mut self,
+        intent: &JoinIntent<'_>,
+        stays: Option<&[u8]>,
+        now: Instant,
+    ) -> Result<Verdict, Note> {
         self.clock.witness(intent.ltime)?;
         let Some(entry) = self.table.get_mut(intent.node) else {
             return Ok(self.remember(intent.node, Kind::Join, intent.ltime, now));
         };
         if intent.ltime <= entry.status_ltime {
             return Ok(Verdict::Old);
+        }
+        if stays == Some(intent.node) {
+            return Ok(Verdict::Refute);
         }
         entry.status_ltime = intent.ltime;
         if entry.member.status == Status::Leaving {
@@ -264,7 +272,7 @@ mod tests {
         if status == Status::None {
             return members;
         }
-        members.join_intent(&join(5, "b"), NOW).unwrap();
+        members.join_intent(&join(5, "b"), None, NOW).unwrap();
         assert!(members.appear(member("b")));
         if status == Status::Failed {
             members.vanish(b"b", NOW);
@@ -337,7 +345,7 @@ mod tests {
         ];
         for (before, ltime, verdict, after) in rows {
             let mut members = table(before);
-            let said = members.join_intent(&join(ltime, "b"), NOW).unwrap();
+            let said = members.join_intent(&join(ltime, "b"), Option::None, NOW).unwrap();
             assert_eq!((said, members.status(b"b")), (verdict, after), "{before:?} at {ltime}");
         }
     }
@@ -351,10 +359,27 @@ mod tests {
         // The refutation is later than what it refutes.
         let ltime = members.clock.time();
         assert_eq!(ltime, 10);
-        members.join_intent(&join(ltime, "b"), NOW).unwrap();
+        members.join_intent(&join(ltime, "b"), None, NOW).unwrap();
         assert_eq!(members.leave_intent(&leave(10, "b"), Some(b"b"), NOW), Ok(Verdict::Old));
         members.leave_intent(&leave(11, "b"), None, NOW).unwrap();
         assert_eq!(members.status(b"b"), Status::Leaving);
+    }
+
+    #[test]
+    fn this_node_answers_times_that_are_not_its_own() {
+        let mut members = table(Status::Alive);
+        assert_eq!(members.join_intent(&join(5, "b"), Some(b"b"), NOW), Ok(Verdict::Old));
+        assert_eq!(members.join_intent(&join(9, "b"), Some(b"b"), NOW), Ok(Verdict::Refute));
+        // The answer is later, and its echo is old.
+        let ltime = members.clock.time();
+        assert_eq!(ltime, 10);
+        assert_eq!(members.join_intent(&join(ltime, "b"), None, NOW), Ok(Verdict::Applied { forced: None }));
+        assert_eq!(members.join_intent(&join(ltime, "b"), Some(b"b"), NOW), Ok(Verdict::Old));
+        // What is said of others is theirs to answer.
+        assert_eq!(
+            members.join_intent(&join(12, "b"), Some(b"a"), NOW),
+            Ok(Verdict::Applied { forced: None })
+        );
     }
 
     #[test]
@@ -364,7 +389,7 @@ mod tests {
         members.leave_intent(&leave(3, "b"), Some(b"a"), NOW).unwrap();
         assert_eq!(members.leave_intent(&leave(3, "b"), Some(b"a"), NOW), Ok(Verdict::Old));
         assert!(members.appear(member("b")));
-        members.join_intent(&join(4, "c"), NOW).unwrap();
+        members.join_intent(&join(4, "c"), None, NOW).unwrap();
         assert!(members.appear(member("c")));
         let known: Vec<_> =
             members.entries().map(|entry| (entry.member.status, entry.status_ltime)).collect();
@@ -414,7 +439,7 @@ mod tests {
         members.appear(member("c"));
         members.leave_intent(&leave(9, "c"), None, NOW).unwrap();
         members.vanish(b"c", NOW);
-        members.join_intent(&join(9, "x"), NOW).unwrap();
+        members.join_intent(&join(9, "x"), None, NOW).unwrap();
         assert_eq!(members.first_expiry(&timeouts), Some(NOW + second));
         members.expire_intents(&timeouts, NOW + second);
         assert_eq!(members.first_expiry(&timeouts), Some(NOW + 2 * second));
@@ -448,7 +473,7 @@ mod tests {
                     0 => { members.appear(member(name)); }
                     1 => { members.vanish(name.as_bytes(), now); }
                     2 => { members.leave_intent(&leave(ltime, name), Some(b"a"), now).unwrap(); }
-                    3 => { members.join_intent(&join(ltime, name), now).unwrap(); }
+                    3 => { members.join_intent(&join(ltime, name), None, now).unwrap(); }
                     _ => { members.erase(name.as_bytes()); }
                 }
                 let count = |status| members.entries().filter(|e| e.member.status == status).count();

@@ -34,7 +34,7 @@ use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Member, MemberEventKind, Status, Versions};
 use crate::note::Note;
-use crate::swim::{Notice, Purpose, Swim};
+use crate::swim::{Notice, Purpose, Swim, USER_KIND};
 use crate::time::{Duration, Instant};
 use crate::timers::Timers;
 use crate::wire::message::SerfMessage;
@@ -57,6 +57,9 @@ const QUEUE_CHECK: Duration = Duration::from_secs(30);
 
 /// From this depth on a queue is long (gossip.md 13.18).
 const QUEUE_WARNING: usize = 128;
+
+/// The shortest time between two attempts to reach a failed member. Without one they would never end.
+const RECONNECT_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// A message of this layer costs these bytes of a packet besides its own (gossip.md 4.8).
 const PACKET_OVERHEAD: usize = 3;
@@ -105,11 +108,13 @@ impl Settings {
             gossip_interval: config.profile.gossip_interval,
             gossip_room: config.udp_buffer_size.saturating_sub(overhead),
             user_event_size_limit: config.user_event_size_limit.min(limits::USER_EVENT),
-            query_size_limit: config.query_size_limit,
-            query_response_size_limit: config.query_response_size_limit,
+            query_size_limit: config.query_size_limit.min(limits::USER_EVENT),
+            query_response_size_limit: config
+                .query_response_size_limit
+                .min(limits::DATAGRAM - label - encryption - USER_KIND),
             broadcast_timeout: config.broadcast_timeout,
             leave_propagate_delay: config.leave_propagate_delay,
-            reconnect_interval: config.reconnect_interval,
+            reconnect_interval: config.reconnect_interval.max(RECONNECT_INTERVAL_MIN),
             timeouts: Timeouts {
                 failed: config.reconnect_timeout,
                 left: config.tombstone_timeout,
@@ -168,13 +173,7 @@ impl Serf {
     }
 
     /// A user message came: in a datagram of `from`, or on a stream.
-    pub(crate) fn on_message(
-        &mut self,
-        from: Option<SocketAddr>,
-        body: &[u8],
-        swim: &mut Swim,
-        cx: &mut Cx<'_>,
-    ) {
+    pub(crate) fn on_message(&mut self, from: Option<SocketAddr>, body: &[u8], cx: &mut Cx<'_>) {
         // Empty ones are legal and mean nothing (gossip.md 13.1).
         if body.is_empty() {
             return;
@@ -183,9 +182,9 @@ impl Serf {
             Ok(SerfMessage::Leave(intent)) => self.on_leave_intent(&intent, Some(body), cx),
             Ok(SerfMessage::Join(intent)) => self.on_join_intent(&intent, Some(body), cx),
             Ok(SerfMessage::UserEvent(event)) => self.on_user_event(&event, Some(body), cx),
-            Ok(SerfMessage::Query(query)) => self.on_query(&query, body, swim, cx),
+            Ok(SerfMessage::Query(query)) => self.on_query(&query, body, cx),
             Ok(SerfMessage::Response(response)) => self.on_response(&response, cx),
-            Ok(SerfMessage::Relay(relay)) => self.on_relay(&relay, swim, cx),
+            Ok(SerfMessage::Relay(relay)) => self.on_relay(&relay, cx),
             Ok(SerfMessage::PushPull(_)) => {
                 cx.note(Note::SerfMalformed { why: "a state outside of an exchange".to_owned() });
             }
@@ -209,7 +208,7 @@ impl Serf {
                 self.on_conflict(&node, SocketAddr::new(addr.ip(), port), swim, cx);
             }
             Notice::RemoteState { state, join } => self.merge_state(&state, join, cx),
-            Notice::User(body) => self.on_message(None, &body, swim, cx),
+            Notice::User(body) => self.on_message(None, &body, cx),
             Notice::ExchangeDone { purpose: Purpose::Join(number), to, result } => {
                 self.on_join_exchange(number, to, result, cx);
             }
@@ -234,11 +233,16 @@ impl Serf {
             Command::ForceLeave { name, prune } => self.force_leave(id, &name, prune, swim, cx),
             Command::SetTags(tags) => self.set_tags(id, tags, swim, notices, cx),
             Command::Query(params) => self.ask(Some(id), &params, swim, cx),
+            Command::EndQuery(key) => {
+                self.end_query(key, cx);
+                cx.out.reply(id, Reply::Done);
+                Ok(())
+            }
             Command::UserEvent { name, payload, coalesce } => {
                 self.fire((&name, payload.as_deref(), coalesce), cx).map(|()| cx.out.reply(id, Reply::Done))
             }
             Command::Respond { key, payload } => {
-                self.respond(key, &payload, swim, cx).map(|()| cx.out.reply(id, Reply::Done))
+                self.respond(key, &payload, cx).map(|()| cx.out.reply(id, Reply::Done))
             }
         };
         if let Err(error) = outcome {

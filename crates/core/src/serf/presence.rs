@@ -26,6 +26,10 @@ impl Serf {
 
     /// The membership layer has lost a node.
     pub(super) fn on_gone(&mut self, name: &[u8], cx: &mut Cx<'_>) {
+        if self.members.get(name).is_none() {
+            // There was no room for it, or it was pruned; what its acks said is still there.
+            return cx.coordinates.forget(name);
+        }
         let Some((kind, member)) = self.members.vanish(name, cx.now) else { return };
         let (name, ip) = (member.name.clone(), member.addr.ip());
         if kind == MemberEventKind::Leave {
@@ -72,15 +76,28 @@ impl Serf {
         }
     }
 
-    /// A node has joined, or stays; `forward` is what to pass on.
+    /// A node has joined, or stays; `forward` is what to pass on. Without it the time comes from a state, which
+    /// does not say whether it is that of a join or of a leave.
+    ///
+    /// If it is about this node and later than all it said, some member may have applied a leave that this
+    /// node never heard of. It says once more that it stays, or that member would never call it alive again.
+    /// A gossiped intent says what it is, and needs no answer; two nodes of one name would answer each
+    /// other's for ever.
     pub(super) fn on_join_intent(
         &mut self,
         intent: &JoinIntent<'_>,
         forward: Option<&[u8]>,
         cx: &mut Cx<'_>,
     ) {
-        let verdict = self.members.join_intent(intent, cx.now);
-        self.after_intent(verdict, intent.node, forward, cx);
+        let home = self.home.name.clone();
+        let stays = (forward.is_none() && self.leaving.is_here()).then_some(&*home);
+        match self.members.join_intent(intent, stays, cx.now) {
+            Ok(Verdict::Refute) => {
+                cx.note(Note::RefutedTime { ltime: intent.ltime });
+                self.announce(cx);
+            }
+            verdict => self.after_intent(verdict, intent.node, forward, cx),
+        }
     }
 
     /// Tells the cluster that this node is a member and stays one.
@@ -123,5 +140,45 @@ fn seen(node: &Entry) -> Member {
         tags: decode_meta(&node.meta),
         status: Status::None,
         versions: node.versions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broadcast::Broadcasts;
+    use crate::config::Config;
+    use crate::coordinate::{Coordinate, Coordinates};
+    use crate::io::Outbox;
+    use crate::member::WireAddr;
+    use crate::rng::Rng;
+    use crate::time::{Duration, Instant};
+    use crate::wire::serf::{Batch, Codec, Settings};
+
+    /// A node for which there was no room among the members is probed all the same.
+    #[test]
+    fn of_a_node_that_was_no_member_nothing_stays() {
+        let config = Config::new("me".into(), WireAddr::from_ip([127, 0, 0, 1].into()), 7946);
+        let settings = Settings {
+            label: Vec::new(),
+            keyring: None,
+            verify_incoming: true,
+            verify_outgoing: true,
+            compression: false,
+        };
+        let mut serf = Serf::new(&config, Instant::ORIGIN);
+        let mut cx = Cx {
+            now: Instant::ORIGIN,
+            rng: &mut Rng::new([1; 32]),
+            out: &mut Outbox::new(),
+            codec: &mut Codec::new(settings),
+            batch: &mut Batch::default(),
+            broadcasts: &mut Broadcasts::new(4),
+            coordinates: &mut Coordinates::new(),
+        };
+        let round_trip = Duration::from_millis(1);
+        cx.coordinates.update(&"other".into(), &Coordinate::ORIGIN, round_trip, cx.rng).unwrap();
+        serf.on_gone(b"other", &mut cx);
+        assert_eq!(cx.coordinates.get(b"other"), None);
     }
 }

@@ -5,12 +5,13 @@ use crate::command::{Command, CommandError, CommandId, QueryParams, Reply};
 use crate::config::{Coalesce, Config};
 use crate::crypto::{Key, Keyring};
 use crate::io::{Action, Input, Outbox, StreamEvent, StreamId, StreamOp};
+use crate::limits;
 use crate::member::{Event, MemberEventKind, QueryKey, Status, Tags, WireAddr};
 use crate::note::Note;
 use crate::text::Text;
 use crate::time::{Duration, Instant};
-use crate::wire::message::{LeaveIntent, Query, Relay, Response, SerfMessage};
-use crate::wire::serf::{encode_key_request, encode_serf};
+use crate::wire::message::{Filter, LeaveIntent, Query, Relay, Response, SerfMessage};
+use crate::wire::serf::{encode_filter, encode_key_request, encode_serf};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -440,6 +441,28 @@ fn a_query_is_acknowledged_answered_and_over() {
 }
 
 #[test]
+fn a_query_that_nobody_waits_for_any_more_ends_early_and_once() {
+    let mut world = World::joined(1, |_, _| {});
+    let done = |world: &World| {
+        world.events.iter().filter(|(_, event)| matches!(event, Event::QueryDone { .. })).count()
+    };
+    let hour = Some(seconds(3600));
+    let params = || QueryParams { name: "long".into(), timeout: hour, ..QueryParams::default() };
+    let key = ask(&mut world, 0, params());
+    let other = QueryKey { id: key.id ^ 1, ..key };
+    assert_eq!(world.reply_to(0, Command::EndQuery(other), seconds(0)), Reply::Done);
+    assert_eq!(done(&world), 0, "it is another one");
+    for _ in 0..2 {
+        assert_eq!(world.reply_to(0, Command::EndQuery(key), seconds(0)), Reply::Done);
+        assert_eq!(done(&world), 1);
+    }
+    for _ in 0..2 * crate::limits::RUNNING_QUERIES {
+        let key = ask(&mut world, 0, params());
+        world.reply_to(0, Command::EndQuery(key), seconds(0));
+    }
+}
+
+#[test]
 fn queries_reach_those_whom_they_name() {
     let mut world = World::joined(3, |number, config| {
         config.tags = Tags::from([("role".into(), ["web", "db", "web"][number].into())]);
@@ -466,6 +489,39 @@ fn queries_reach_those_whom_they_name() {
     assert_eq!(world.noted(1, "MemberUpdated"), 1);
     let long = Command::SetTags(Tags::from([("x".into(), vec![b'y'; 510].into())]));
     assert_eq!(world.reply_to(2, long, seconds(0)), Reply::Failed(CommandError::TagsTooLong(512)));
+}
+
+#[test]
+fn a_query_with_too_many_filters_is_neither_heard_nor_passed_on() {
+    let mut world = World::joined(3, |_, _| {});
+    let mut filter = Vec::new();
+    encode_filter(&Filter::Tag { tag: b"role", expr: b"" }, &mut filter);
+    let time = |world: &World, node: usize| world.nodes[node].stats().query_time;
+    let before = time(&world, 1);
+    for (id, count, heard) in [(1, limits::EXPRESSIONS + 1, 0), (2, limits::EXPRESSIONS, 2)] {
+        let query = Query {
+            ltime: 50,
+            id,
+            addr: &[127, 0, 0, 1],
+            port: 7946,
+            source_node: b"a",
+            filters: vec![&filter; count],
+            name: b"q",
+            ..Query::default()
+        };
+        world.inject(0, 1, &SerfMessage::Query(query));
+        assert_eq!(world.noted(1, "FilterLimit"), 1);
+        assert_eq!(time(&world, 1) == before, heard == 0);
+        world.run(seconds(2));
+        let queries =
+            world.events.iter().filter(|(node, event)| *node > 0 && matches!(event, Event::Query { .. }));
+        assert_eq!(queries.count(), heard);
+    }
+    assert_eq!(world.noted(2, "FilterLimit"), 0, "it was not passed on");
+    let tags = vec![("role".into(), "".into()); limits::EXPRESSIONS + 1];
+    let refused = Reply::Failed(CommandError::TooManyFilters(limits::EXPRESSIONS));
+    let params = QueryParams { name: "q".into(), tags, ..QueryParams::default() };
+    assert_eq!(world.reply_to(0, Command::Query(params), seconds(0)), refused);
 }
 
 #[test]

@@ -38,10 +38,10 @@ impl Swim {
         notices: &mut Vec<Notice>,
         cx: &mut Cx<'_>,
     ) {
-        let admitted = match origin {
-            Origin::Own(_) => Ok((self.addr, self.versions)),
-            Origin::Peer => admit(alive, self.versions),
-        };
+        // What is said of this node at its own address is never believed but refuted where it is wrong, and so
+        // it need not be possible: whoever says it may have been believed by others.
+        let is_myself = alive.node == self.name.as_bytes() && alive.addr == self.addr.as_bytes();
+        let admitted = if is_myself { Ok((self.addr, self.versions)) } else { admit(alive) };
         let (addr, versions) = match admitted {
             Ok(admitted) => admitted,
             Err(why) => return cx.note(Note::AliveRefused { node: alive.node.into(), why }),
@@ -53,7 +53,7 @@ impl Swim {
             incarnation: alive.incarnation,
             address_differs: known.is_some_and(|entry| entry.addr != addr || entry.port != port),
             attributes_differ: known
-                .is_some_and(|entry| *entry.meta != *alive.meta || entry.versions != versions),
+                .is_some_and(|entry| *entry.meta != *alive.meta || entry.versions.0 != *alive.vsn),
             own: origin != Origin::Peer,
         };
         match judge(known.map(Known::from), claim, self.subject(alive.node)) {
@@ -62,8 +62,7 @@ impl Swim {
                 self.accept_alive(idx, &alive, (addr, versions), origin, notices, cx);
             }
             Verdict::Refute => {
-                cx.note(Note::RefutedAlive { node: alive.node.into() });
-                self.refute(alive.incarnation, cx);
+                self.refute(alive.incarnation, Note::RefutedAlive { node: alive.node.into() }, cx);
             }
             Verdict::Conflict => {
                 let entry = known.expect("only a known name can be in conflict");
@@ -102,8 +101,7 @@ impl Swim {
             }
             Verdict::Confirm => self.confirm(idx, claim, cx),
             Verdict::Refute => {
-                cx.note(Note::RefutedSuspect { from: claim.from.into() });
-                self.refute(claim.incarnation, cx);
+                self.refute(claim.incarnation, Note::RefutedSuspect { from: claim.from.into() }, cx);
             }
             Verdict::Ignore | Verdict::Conflict => {}
         }
@@ -130,8 +128,7 @@ impl Swim {
                 notices.push(Notice::Gone(idx));
             }
             Verdict::Refute => {
-                cx.note(Note::RefutedDead { from: claim.from.into() });
-                self.refute(claim.incarnation, cx);
+                self.refute(claim.incarnation, Note::RefutedDead { from: claim.from.into() }, cx);
             }
             Verdict::Ignore | Verdict::Confirm | Verdict::Conflict => {}
         }
@@ -230,10 +227,16 @@ impl Swim {
         self.timers.cancel(Timer::Suspicion(idx));
     }
 
-    /// Says something about this node that is greater than what was claimed (gossip.md 9.1).
-    fn refute(&mut self, accused: u32, cx: &mut Cx<'_>) {
+    /// Says something about this node that is greater than what was claimed (gossip.md 9.1). Nothing is greater
+    /// than the last incarnation; after such a claim this node is dead to the others until they forget it, and
+    /// its health is not what is wrong.
+    fn refute(&mut self, accused: u32, said: Note, cx: &mut Cx<'_>) {
+        let Some(incarnation) = refutation(self.incarnation, accused) else {
+            return cx.note(Note::Irrefutable { incarnation: accused });
+        };
+        cx.note(said);
         self.adjust_health(1, cx);
-        self.incarnation = refutation(self.incarnation, accused);
+        self.incarnation = incarnation;
         let idx = self.table.find(&self.name).expect("this node is in its own table");
         let entry = self.table.get_mut(idx);
         entry.incarnation = self.incarnation;

@@ -39,11 +39,14 @@ use crate::limits;
 use crate::member::{Versions, WireAddr};
 use crate::note::Note;
 use crate::text::Text;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::timers::Timers;
 use crate::wire::message::{Accusation, Alive, Message, Source};
 use crate::wire::serf::{Codec, encode_meta};
 use std::net::SocketAddr;
+
+/// Bytes that a message for the layer above costs in a datagram of its own, besides its own and the overhead.
+pub(crate) const USER_KIND: usize = 1;
 
 /// What the layer above is told.
 #[derive(Debug, PartialEq)]
@@ -202,17 +205,15 @@ impl Swim {
             Message::Ack(ack) => self.on_ack(from, ack, cx),
             Message::Nack(nack) => self.on_nack(from, *nack, cx),
             Message::Alive(alive) => self.alive(alive, Origin::Peer, notices, cx),
-            Message::Suspect(suspect) if is_passable(suspect) => self.suspect(suspect, cx),
-            Message::Dead(dead) if is_passable(dead) => self.dead(dead, None, notices, cx),
-            Message::Suspect(_) | Message::Dead(_) => {
-                cx.note(Note::MessageMalformed { from, why: "a name is too long".into() });
-            }
-            Message::User(body) => notices.push(Notice::User(body.to_vec())),
+            Message::Suspect(suspect) => self.suspect(suspect, cx),
+            Message::Dead(dead) => self.dead(dead, None, notices, cx),
+            Message::User(_) => unreachable!("the node gives them to the layer above"),
         }
     }
 
     /// Lets everything happen that is due.
     pub(crate) fn on_tick(&mut self, notices: &mut Vec<Notice>, cx: &mut Cx<'_>) {
+        self.look_at_the_clock(cx);
         while let Some(timer) = self.timers.pop_due(cx.now) {
             match timer {
                 Timer::Probe => self.on_probe_due(cx),
@@ -225,6 +226,27 @@ impl Swim {
             }
         }
         self.on_gossip_tick(cx);
+    }
+
+    /// After a tick so late that a probe had no time left for its relays, this node did not run, and what it
+    /// was sent meanwhile has not been read yet. The silence of others says nothing then: the running probe is
+    /// void, and for suspects the time stood still, until the probes after this have had theirs.
+    fn look_at_the_clock(&mut self, cx: &mut Cx<'_>) {
+        let Profile { probe_interval, probe_timeout, .. } = self.profile;
+        let late = self.timers.next().map_or(Duration::ZERO, |due| cx.now.since(due));
+        if late <= probe_interval.saturating_sub(probe_timeout) {
+            return;
+        }
+        cx.note(Note::Overslept { late });
+        self.drop_probe();
+        self.chosen.clear();
+        self.chosen.extend(self.table.iter().filter(|(_, e)| e.suspicion.is_some()).map(|(idx, _)| idx));
+        for idx in &self.chosen {
+            if let Some(suspicion) = &mut self.table.get_mut(*idx).suspicion {
+                suspicion.prolong(late + probe_interval);
+                self.timers.set(Timer::Suspicion(*idx), suspicion.deadline());
+            }
+        }
     }
 
     /// When [`on_tick`](Swim::on_tick) is wanted next. An agent that has nothing to gossip, or nobody to
@@ -252,16 +274,6 @@ impl Swim {
         let name = self.name.clone();
         let dead = Accusation { incarnation: self.incarnation, node: &name, from: &name };
         self.dead(&dead, Some(token), notices, cx);
-    }
-
-    /// Sends one message for the layer above of another node, directly. One that fits no datagram is dropped.
-    #[expect(clippy::unused_self, reason = "what goes to another node goes through this layer")]
-    pub(crate) fn send_user(&self, to: SocketAddr, body: &[u8], cx: &mut Cx<'_>) {
-        if body.len() >= limits::DATAGRAM {
-            return cx.note(Note::DatagramTooLong { to, length: body.len() });
-        }
-        cx.batch.push_user(body);
-        flush(to, false, cx);
     }
 
     /// Own name.
@@ -344,14 +356,19 @@ fn packet_room(udp_buffer_size: usize, codec: &Codec) -> usize {
     udp_buffer_size.saturating_sub(2 + codec.overhead())
 }
 
+/// Sends one message for the layer above of another node, directly. One that fits no datagram is dropped.
+pub(crate) fn send_user(to: SocketAddr, body: &[u8], cx: &mut Cx<'_>) {
+    let length = USER_KIND + body.len() + cx.codec.overhead();
+    if length > limits::DATAGRAM {
+        return cx.note(Note::DatagramTooLong { to, length });
+    }
+    cx.batch.push_user(body);
+    flush(to, false, cx);
+}
+
 /// Sends the messages that were put together.
 fn flush(to: SocketAddr, crc: bool, cx: &mut Cx<'_>) {
     let Cx { codec, batch, rng, out, .. } = cx;
     out.send(to, |bytes| codec.seal(batch, crc, rng, bytes));
     batch.clear();
-}
-
-/// Whether an accusation is short enough to be gossiped on.
-fn is_passable(accusation: &Accusation<'_>) -> bool {
-    accusation.node.len() <= limits::NAME && accusation.from.len() <= limits::NAME
 }

@@ -100,6 +100,14 @@ impl Swim {
         self.probe_remembered(cx);
     }
 
+    /// Ends the running probe without a judgement.
+    pub(super) fn drop_probe(&mut self) {
+        self.probe = None;
+        self.probe_missed = false;
+        self.timers.cancel(Timer::ProbeTimeout);
+        self.timers.cancel(Timer::ProbeEnd);
+    }
+
     /// Whatever answers a ping of ours: of our own probe, or of one that is relayed.
     pub(super) fn on_ack(&mut self, from: SocketAddr, ack: &Ack<'_>, cx: &mut Cx<'_>) {
         let Some(probe) = self.probe.take_if(|probe| probe.sequence == ack.seq) else {
@@ -108,8 +116,10 @@ impl Swim {
         self.timers.cancel(Timer::ProbeTimeout);
         self.timers.cancel(Timer::ProbeEnd);
         let round_trip = cx.now.since(probe.sent);
-        // A later ack may have come through a relay, and so says nothing about the distance.
-        if round_trip <= self.profile.probe_timeout {
+        // A later ack may have come through a relay, and so says nothing about the distance. Of a node that is
+        // gone by now the layer above may have forgotten everything, and nobody would forget the distance.
+        let is_live = self.table.get(probe.target).state.is_live();
+        if round_trip <= self.profile.probe_timeout && is_live {
             locate(&probe.name, ack.payload.unwrap_or_default(), round_trip, cx);
         }
         self.adjust_health(-1, cx);

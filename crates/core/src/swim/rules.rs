@@ -136,9 +136,10 @@ fn judge_alive(
     }
 }
 
-/// The incarnation that refutes an accusation against `accused`, given the own one (gossip.md 9.1).
-pub(super) fn refutation(own: u32, accused: u32) -> u32 {
-    own.saturating_add(1).max(accused.saturating_add(1))
+/// The incarnation that refutes an accusation against `accused`, given the own one, if there is a greater one
+/// (gossip.md 9.1).
+pub(super) fn refutation(own: u32, accused: u32) -> Option<u32> {
+    own.max(accused).checked_add(1)
 }
 
 #[cfg(test)]
@@ -275,7 +276,7 @@ mod tests {
         // Restart while others hold it alive at 5: they ignore the new life, its push/pull makes it refute.
         assert_eq!(judge(known(Alive, 5), alive(1), Other), Ignore);
         assert_eq!(judge(known(Alive, 1), alive(5), ME), Refute);
-        assert_eq!(refutation(1, 5), 6);
+        assert_eq!(refutation(1, 5), Some(6));
         assert_eq!(judge(known(Alive, 5), alive(6), Other), Accept(Alive));
         // Restart after being declared dead at 5: shown to it as suspect.
         assert_eq!(judge(known(Alive, 1), suspect(5), ME), Refute);
@@ -288,14 +289,14 @@ mod tests {
         // Suspect and alive race.
         assert_eq!(judge(known(Suspect, 5), alive(5), Other), Ignore);
         assert_eq!(judge(known(Alive, 5), suspect(5), Other), Accept(Suspect));
-        assert_eq!(refutation(5, 5), 6);
+        assert_eq!(refutation(5, 5), Some(6));
     }
 
     #[test]
     fn refutations_exceed_the_accusation_and_all_earlier_ones() {
-        assert_eq!(refutation(1, 9), 10);
-        assert_eq!(refutation(7, 2), 8);
-        assert_eq!(refutation(1, u32::MAX), u32::MAX);
+        assert_eq!(refutation(1, 9), Some(10));
+        assert_eq!(refutation(7, 2), Some(8));
+        assert_eq!(refutation(1, u32::MAX), None);
     }
 
     fn any_state() -> impl Strategy<Value = State> {
@@ -384,7 +385,7 @@ mod tests {
             own_incarnation in 1u32..6, claim in any_claim(),
         ) {
             match judge(known(Alive, own_incarnation), claim, ME) {
-                Refute => prop_assert!(refutation(own_incarnation, incarnation_of(claim)) > incarnation_of(claim)),
+                Refute => prop_assert!(refutation(own_incarnation, incarnation_of(claim)) > Some(incarnation_of(claim).max(own_incarnation))),
                 verdict => prop_assert!(matches!(verdict, Ignore | Conflict)),
             }
         }

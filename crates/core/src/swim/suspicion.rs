@@ -57,6 +57,11 @@ impl Suspicion {
         self.accusers.len() as u32 - 1
     }
 
+    /// Time that did not count.
+    pub(super) fn prolong(&mut self, by: Duration) {
+        self.started = self.started + by;
+    }
+
     /// When the suspect is declared dead, as of now.
     pub(super) fn deadline(&self) -> Instant {
         self.started + shrunk(self.min, self.max, self.wanted, self.confirmations())

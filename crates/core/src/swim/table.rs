@@ -1,8 +1,8 @@
 //! The nodes that are known, and the random order in which they are visited (gossip.md 8.1, 8.2, 8.8, 10.4).
 //!
 //! A node is named by its [`MemberIdx`] inside and by its name outside. An index stays good until the
-//! list reset drops the node, which happens only to nodes that went longer ago than a given time, never
-//! to one that changed just now. The invariant: `slots`, `by_name` and `order` hold the same nodes.
+//! list reset drops the node, which happens only to other nodes that went longer ago than a given time,
+//! never to one that changed just now. The invariant: `slots`, `by_name` and `order` hold the same nodes.
 
 use super::rules::State;
 use super::suspicion::Suspicion;
@@ -111,7 +111,7 @@ impl Table {
         let mut visited = 0;
         while visited < self.order.len() {
             let Some(&idx) = self.order.get(self.next) else {
-                self.reset(now, keep, rng);
+                self.reset(me, (now, keep), rng);
                 visited += 1;
                 continue;
             };
@@ -125,13 +125,16 @@ impl Table {
         None
     }
 
-    /// Forgets the nodes that went more than `keep` ago, and shuffles the rest.
-    fn reset(&mut self, now: Instant, keep: Duration, rng: &mut Rng) {
+    /// Forgets the nodes that went more than `keep` ago, and shuffles the rest. This node stays, also after
+    /// it has left: as long as it exchanges states at all, they must say so, or it would come back to life.
+    fn reset(&mut self, me: &Text, (now, keep): (Instant, Duration), rng: &mut Rng) {
         let Table { slots, free, by_name, order, next } = self;
         order.retain(|idx| {
             let slot = &mut slots[idx.0 as usize];
-            let Some(gone) = slot.take_if(|entry| !entry.state.is_live() && now.since(entry.changed) > keep)
-            else {
+            let is_over = |entry: &Entry| {
+                !entry.state.is_live() && now.since(entry.changed) > keep && entry.name != *me
+            };
+            let Some(gone) = slot.take_if(|entry| is_over(entry)) else {
                 return true;
             };
             by_name.remove(&gone.name);
@@ -279,15 +282,26 @@ mod tests {
         table.insert(entry("left", State::Left, 0), &mut rng);
         table.insert(entry("late", State::Dead, 1), &mut rng);
         table.insert(entry("suspect", State::Suspect, 0), &mut rng);
-        table.reset(Instant::from_nanos(10), Duration::from_nanos(10), &mut rng);
+        let me = "me".into();
+        table.reset(&me, (Instant::from_nanos(10), Duration::from_nanos(10)), &mut rng);
         assert_eq!(table.len(), 5, "ten nanoseconds are not more than ten");
-        table.reset(Instant::from_nanos(11), Duration::from_nanos(10), &mut rng);
+        table.reset(&me, (Instant::from_nanos(11), Duration::from_nanos(10)), &mut rng);
         let left: BTreeSet<_> = table.iter().map(|(_, entry)| entry.name.to_string()).collect();
         assert_eq!(left, ["late", "me", "suspect"].map(String::from).into());
         assert_eq!(table.find(b"dead"), None);
         let again = table.insert(entry("left", State::Alive, 0), &mut rng);
         assert!(again <= MemberIdx(4) && table.find(b"left") == Some(again));
         assert!(dead <= MemberIdx(4));
+    }
+
+    #[test]
+    fn the_reset_keeps_this_node_also_when_it_has_left() {
+        let mut rng = Rng::new([3; 32]);
+        let mut table = Table::default();
+        let me = table.insert(entry("me", State::Left, 0), &mut rng);
+        table.insert(entry("left", State::Left, 0), &mut rng);
+        table.reset(&"me".into(), (Instant::from_nanos(11), Duration::from_nanos(10)), &mut rng);
+        assert_eq!((table.find(b"me"), table.len()), (Some(me), 1));
     }
 
     #[test]
@@ -313,7 +327,7 @@ mod tests {
         assert_eq!(deal(&table, &mut rng, 3).len(), 3);
         assert_eq!(deal(&table, &mut rng, 3).len(), 3, "the next deck fills up the hand");
         assert_eq!(deal(&table, &mut rng, 9).len(), 4, "there are no more");
-        table.reset(Instant::from_nanos(9), Duration::ZERO, &mut rng);
+        table.reset(&"me".into(), (Instant::from_nanos(9), Duration::ZERO), &mut rng);
         assert_eq!(deal(&table, &mut rng, 9).len(), 4, "who is forgotten is not dealt");
     }
 

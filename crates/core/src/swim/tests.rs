@@ -1,7 +1,7 @@
 //! The membership layers of a few nodes on a network without a Serf layer, driven by their deadlines.
 
 use super::rules::State;
-use super::{Notice, Purpose, Swim, packet_room};
+use super::{Notice, Purpose, Swim, packet_room, send_user};
 use crate::broadcast::{Broadcasts, Token};
 use crate::config::{Config, Profile};
 use crate::coordinate::Coordinates;
@@ -18,7 +18,8 @@ use crate::wire::message::{
     Accusation, Ack, Alive, IndirectPing, Message, Nack, Ping, PushNode, Source, StreamMessage,
 };
 use crate::wire::serf::{
-    Batch, Codec, Parts, Settings, Side, StreamReader, decode, encode_push_pull, encode_stream_ping,
+    Batch, Codec, Parts, Settings, Side, StreamReader, decode, encode_coordinate, encode_push_pull,
+    encode_stream_ping,
 };
 use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use std::collections::BTreeMap;
@@ -112,6 +113,7 @@ impl Peer {
             self.told.push(describe_notice(&self.swim, &told));
         }
         assert!(self.batch.is_empty(), "a packet is sent before the next begins");
+        self.out.end_input();
         result
     }
 
@@ -126,7 +128,11 @@ impl Peer {
     }
 
     fn noted(&self, name: &str) -> usize {
-        self.notes.iter().filter(|(_, note)| note.name() == name).count()
+        let counts = self.notes.iter().map(|(_, note)| match note {
+            Note::MoreAlike { name: alike, count } if *alike == name => *count,
+            note => usize::from(note.name() == name),
+        });
+        counts.sum()
     }
 }
 
@@ -667,6 +673,23 @@ fn leaving_is_told_gossiped_and_final() {
 }
 
 #[test]
+fn a_node_that_has_left_says_so_as_long_as_it_answers() {
+    let mut lab = Lab::joined(2, Profile::LAN);
+    let token = lab.peers[0].broadcasts.token();
+    lab.act(0, |swim, notices, cx| swim.leave(token, notices, cx));
+    lab.run(secs(120));
+    assert_eq!(lab.state(1, "a"), None, "the others have forgotten it");
+    let bytes = push_pull_bytes(3, &[1, 5, 2, 2, 5, 5]);
+    let (answer, _) = Caller::call(&mut lab, 1).say(&mut lab, StreamEvent::Data(&bytes));
+    let mut reader = StreamReader::new(Side::Dialed);
+    reader.push(&answer).unwrap();
+    assert!(reader.poll(&mut codec()).unwrap());
+    let Ok(StreamMessage::PushPull(ours)) = reader.message() else { panic!("{answer:?}") };
+    let said: Vec<_> = ours.nodes.iter().filter(|node| node.name == b"a").map(|node| node.state).collect();
+    assert_eq!(said, [State::Left as i64]);
+}
+
+#[test]
 fn new_metadata_reaches_everybody_under_a_new_incarnation() {
     let mut lab = Lab::joined(3, Profile::LAN);
     let token = lab.peers[0].broadcasts.token();
@@ -708,6 +731,101 @@ fn claims_of_a_taken_name_conflict_and_odd_ones_are_refused() {
     assert_eq!((entry.addr.as_bytes(), entry.port), (&mapped[..], 7946));
     lab.message(0, &Message::Alive(Alive { incarnation: 4, vsn: &[1, 5, 2, 2, 5, 4], ..other }));
     assert_eq!(lab.peers[0].take_told(), ["joined z", "updated z"]);
+}
+
+#[test]
+fn odd_claims_about_oneself_are_refuted_too() {
+    let mut lab = Lab::joined(2, Profile::LAN);
+    let alive = |incarnation, meta: &'static [u8], vsn: &'static [u8]| Alive {
+        incarnation,
+        node: b"b",
+        addr: &[10, 0, 0, 1],
+        port: 7946,
+        meta,
+        vsn,
+    };
+    let good: &[u8] = &[1, 5, 2, 2, 5, 5];
+    let rows = [
+        (alive(100, b"", &[1, 5, 2, 2, 5, 9]), 101),
+        (alive(200, &[0; 600], good), 201),
+        (alive(300, b"", &[]), 301),
+        // Old news is none.
+        (alive(300, b"", &[]), 301),
+        // At our incarnation, with another vector.
+        (alive(301, b"", &[1, 5, 2]), 302),
+    ];
+    for (claim, incarnation) in rows {
+        lab.message(1, &Message::Alive(claim));
+        assert_eq!(lab.state(1, "b"), Some((State::Alive, incarnation)));
+    }
+    assert_eq!((lab.peers[1].noted("RefutedAlive"), lab.peers[1].noted("AliveRefused")), (4, 0));
+    lab.run(secs(2));
+    assert_eq!(lab.state(0, "b"), Some((State::Alive, 302)), "the others are told");
+    // About anybody else they are refused, and so they are about oneself at another address.
+    lab.message(0, &Message::Alive(alive(400, &[0; 600], good)));
+    lab.message(1, &Message::Alive(Alive { addr: &[10, 9, 9, 9], ..alive(400, &[0; 600], good) }));
+    assert_eq!((lab.peers[0].noted("AliveRefused"), lab.peers[1].noted("AliveRefused")), (1, 1));
+}
+
+#[test]
+fn what_cannot_be_refuted_costs_no_health() {
+    let mut lab = Lab::joined(2, Profile::LAN);
+    for _ in 0..5 {
+        lab.message(1, &Message::Suspect(Accusation { incarnation: u32::MAX, node: b"b", from: b"x" }));
+        lab.message(1, &Message::Dead(Accusation { incarnation: u32::MAX, node: b"b", from: b"x" }));
+    }
+    let peer = &lab.peers[1];
+    assert_eq!((peer.noted("Irrefutable"), peer.swim.health_score()), (10, 0));
+    assert_eq!((lab.state(1, "b"), peer.broadcasts.is_empty()), (Some((State::Alive, 1)), true));
+    // The incarnation before the last can.
+    lab.message(1, &Message::Suspect(Accusation { incarnation: u32::MAX - 1, node: b"b", from: b"x" }));
+    assert_eq!((lab.state(1, "b"), lab.peers[1].swim.health_score()), (Some((State::Alive, u32::MAX)), 1));
+}
+
+#[test]
+fn an_ack_of_a_node_that_is_gone_teaches_nothing() {
+    for is_gone in [false, true] {
+        let mut lab = Lab::joined(2, Profile::LAN);
+        lab.datagram_passes = Box::new(|_, _| false);
+        while lab.peers[0].swim.probe.is_none() {
+            lab.run(ms(1));
+        }
+        if is_gone {
+            lab.message(0, &Message::Dead(Accusation { incarnation: 1, node: b"b", from: b"x" }));
+        }
+        // The layer above forgets a node that is pruned.
+        lab.peers[0].coordinates.forget(b"b");
+        let seq = lab.peers[0].swim.sequence;
+        let mut coordinate = Vec::new();
+        encode_coordinate(Coordinates::new().own(), &mut coordinate);
+        lab.message(0, &Message::Ack(Ack { seq, payload: Some(&coordinate) }));
+        assert!(lab.peers[0].swim.probe.is_none(), "it is the answer to the probe");
+        assert_eq!(lab.peers[0].coordinates.get(b"b").is_none(), is_gone);
+    }
+}
+
+#[test]
+fn what_fits_no_datagram_is_not_sent() {
+    let mut peer = Peer::new("a", 0, 1, |_| {});
+    peer.codec = Codec::new(Settings {
+        label: vec![b'l'; 100],
+        keyring: Some(Keyring::new(Key::from_bytes(&[1; 32]).unwrap(), []).unwrap()),
+        verify_incoming: true,
+        verify_outgoing: true,
+        compression: false,
+    });
+    let mut send = |length| {
+        peer.out.clear();
+        peer.act(Instant::ORIGIN, |_, _, cx| send_user(addr(1), &vec![1; length], cx));
+        let mut actions = peer.out.actions();
+        match (actions.next(), actions.next()) {
+            (Some(Action::Send { bytes, .. }), None) => bytes.len(),
+            (Some(Action::Note(Note::DatagramTooLong { .. })), None) => 0,
+            other => panic!("{other:?}"),
+        }
+    };
+    let most = limits::DATAGRAM - 102 - 29 - 1;
+    assert_eq!((send(most), send(most + 1)), (limits::DATAGRAM, 0));
 }
 
 /// The stream of a peer that this test plays itself.

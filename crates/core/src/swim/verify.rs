@@ -1,8 +1,9 @@
 //! Whom this node can live with: version vectors and addresses of others (gossip.md 3.6, 3.7).
 //!
-//! One member whose vector is missing or odd makes every push/pull of the cluster fail, and so such a
-//! node is not admitted in the first place. The invariant: every entry of the table has an address of 4
-//! or 16 bytes and a vector that agrees with ours.
+//! One member whose vector is missing or odd makes every push/pull of the cluster fail, and so such a node is
+//! not admitted in the first place. It is not enough that a vector agrees with ours: two that do can disagree
+//! with each other. The invariant: every entry of the table has an address of 4 or 16 bytes and a vector
+//! around the versions that all members speak, so that any two of them agree.
 
 use super::table::Table;
 use crate::exchange_error::ExchangeError;
@@ -11,9 +12,16 @@ use crate::member::{Versions, WireAddr};
 use crate::swim::rules::State;
 use crate::text::Text;
 use crate::wire::message::{Alive, PushNode};
+use std::ops::RangeInclusive;
+
+/// The memberlist protocol that every Serf speaks (gossip.md 3.6).
+const CURRENT: u8 = 2;
+
+/// The Serf protocols that a member may speak (gossip.md 3.6).
+const SERF: RangeInclusive<u8> = 2..=5;
 
 /// Address and vector of a node that can be a member, or why it cannot.
-pub(super) fn admit(alive: &Alive<'_>, ours: Versions) -> Result<(WireAddr, Versions), &'static str> {
+pub(super) fn admit(alive: &Alive<'_>) -> Result<(WireAddr, Versions), &'static str> {
     if alive.node.is_empty() {
         return Err("it has no name");
     }
@@ -25,21 +33,16 @@ pub(super) fn admit(alive: &Alive<'_>, ours: Versions) -> Result<(WireAddr, Vers
     }
     let addr = WireAddr::from_bytes(alive.addr).ok_or("its address is neither 4 nor 16 bytes long")?;
     let bytes: [u8; 6] = alive.vsn.try_into().map_err(|_| "its version vector is not 6 bytes long")?;
-    let versions = Versions(bytes);
-    if bytes[0] == 0 || bytes[1] == 0 || bytes[0] > bytes[1] {
+    let [min, max, current, serf_min, serf_max, serf] = bytes;
+    if min == 0 || max == 0 || min > max {
         return Err("its protocol range is empty");
     }
-    if !(agree(versions, ours) && agree(ours, versions) && agree(versions, versions)) {
-        return Err("its protocol versions do not meet ours");
+    let speaks = current == CURRENT && SERF.contains(&serf);
+    let understands = (min..=max).contains(&CURRENT) && serf_min <= *SERF.start() && serf_max >= *SERF.end();
+    if !(speaks && understands) {
+        return Err("its protocol versions are not those of all members");
     }
-    Ok((addr, versions))
-}
-
-/// Whether `speaker` speaks versions that `listener` understands.
-fn agree(speaker: Versions, listener: Versions) -> bool {
-    let [min, max, _, serf_min, serf_max, _] = listener.0;
-    let [_, _, current, _, _, serf_current] = speaker.0;
-    (min..=max).contains(&current) && (serf_min..=serf_max).contains(&serf_current)
+    Ok((addr, Versions(bytes)))
 }
 
 /// Checks that all members of both sides can understand each other, before a push/pull is merged.
@@ -91,12 +94,11 @@ mod tests {
 
     #[test]
     fn odd_nodes_are_not_admitted() {
-        let ours = Versions::ours(5);
         let v4: &[u8] = &[127, 0, 0, 1];
-        assert!(admit(&alive(v4, &GOOD), ours).is_ok());
-        assert!(admit(&alive(&[0; 16], &[1, 5, 2, 2, 5, 2]), ours).is_ok());
+        assert!(admit(&alive(v4, &GOOD)).is_ok());
+        assert!(admit(&alive(&[0; 16], &[1, 5, 2, 2, 5, 2])).is_ok());
         for addr in [&[][..], &[1, 2, 3], &[0; 5], &[0; 15], &[0; 17]] {
-            assert!(admit(&alive(addr, &GOOD), ours).is_err(), "{addr:?}");
+            assert!(admit(&alive(addr, &GOOD)).is_err(), "{addr:?}");
         }
         for vsn in [
             &[][..],
@@ -112,12 +114,18 @@ mod tests {
             &[1, 5, 6, 2, 5, 5],
             &[1, 5, 2, 2, 4, 4],
             &[1, 5, 2, 2, 6, 6],
+            &[1, 5, 3, 2, 5, 5],
+            &[2, 2, 1, 2, 5, 5],
+            &[3, 5, 2, 2, 5, 5],
+            &[1, 5, 2, 3, 5, 5],
+            &[1, 5, 2, 2, 5, 1],
+            &[1, 5, 2, 2, 9, 6],
         ] {
-            assert!(admit(&alive(v4, vsn), ours).is_err(), "{vsn:?}");
+            assert!(admit(&alive(v4, vsn)).is_err(), "{vsn:?}");
         }
-        assert!(admit(&Alive { meta: &[0; 513], ..alive(v4, &GOOD) }, ours).is_err());
-        assert!(admit(&Alive { node: b"", ..alive(v4, &GOOD) }, ours).is_err());
-        assert!(admit(&Alive { node: &[b'n'; 513], ..alive(v4, &GOOD) }, ours).is_err());
+        assert!(admit(&Alive { meta: &[0; 513], ..alive(v4, &GOOD) }).is_err());
+        assert!(admit(&Alive { node: b"", ..alive(v4, &GOOD) }).is_err());
+        assert!(admit(&Alive { node: &[b'n'; 513], ..alive(v4, &GOOD) }).is_err());
     }
 
     fn table() -> Table {
@@ -139,6 +147,28 @@ mod tests {
 
     fn remote(state: i64, vsn: &[u8]) -> PushNode<'_> {
         PushNode { incarnation: 1, name: b"peer", addr: &[127, 0, 0, 2], port: 1, meta: &[], state, vsn }
+    }
+
+    /// Two that agree with us need not agree with each other; all that are admitted do.
+    #[test]
+    fn whoever_is_admitted_agrees_with_all_others() {
+        let mut admitted = Vec::new();
+        for memberlist in
+            [[0, 0, 0], [1, 2, 2], [1, 5, 2], [1, 6, 2], [2, 2, 2], [1, 255, 2], [1, 5, 3], [3, 5, 3]]
+        {
+            for serf in
+                [[2, 5, 5], [2, 5, 4], [2, 5, 2], [2, 6, 5], [1, 5, 5], [2, 4, 4], [3, 5, 5], [2, 6, 6]]
+            {
+                let vsn: Vec<u8> = [memberlist, serf].concat();
+                if admit(&alive(&[127, 0, 0, 1], &vsn)).is_ok() {
+                    admitted.push(vsn);
+                }
+            }
+        }
+        assert!(admitted.contains(&vec![1, 6, 2, 2, 5, 5]) && admitted.contains(&vec![1, 255, 2, 2, 5, 5]));
+        assert_eq!(admitted.len(), 5 * 5);
+        let nodes: Vec<_> = admitted.iter().map(|vsn| remote(0, vsn)).collect();
+        assert_eq!(verify(&nodes, &table()), Ok(()));
     }
 
     #[test]

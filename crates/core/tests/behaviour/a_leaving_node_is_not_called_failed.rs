@@ -48,6 +48,21 @@ fn a_second_leave_waits_for_the_first() {
 }
 
 #[test]
+fn a_node_that_leaves_keeps_its_tags() {
+    let mut lab = Lab::cluster(2);
+    let tags = || Command::SetTags([(text("role"), text("web"))].into());
+    let leave = lab.start(1, Command::Leave);
+    let refused = Reply::Failed(CommandError::TagsAfterLeave);
+    assert_eq!(lab.command(1, tags()), refused, "while it leaves");
+    lab.run_for(Duration::from_secs(10));
+    assert_eq!(lab.reply(1, leave), Some(&Reply::Done));
+    let before = lab.now();
+    assert_eq!(lab.command(1, tags()), refused, "after it left");
+    assert_eq!(lab.now(), before);
+    assert!(lab.node(1).local_member().tags.is_empty());
+}
+
+#[test]
 fn a_failed_node_can_be_declared_left() {
     let mut lab = Lab::cluster(3);
     lab.kill(2);

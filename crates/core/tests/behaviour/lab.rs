@@ -256,6 +256,15 @@ impl Lab {
         self.input(index, Input::Datagram { from, bytes });
     }
 
+    /// Sends bytes on a stream to a node from where nobody is; what it answers is lost.
+    pub(crate) fn inject_stream(&mut self, index: usize, bytes: &[u8]) {
+        self.accepted_count += 1;
+        let id = StreamId::accepted(self.accepted_count);
+        let from = SocketAddr::from(([10, 9, 9, 9], 9));
+        self.input(index, Input::Stream { id, event: StreamEvent::Accepted { from } });
+        self.input(index, Input::Stream { id, event: StreamEvent::Data(bytes) });
+    }
+
     /// Lets the next thing happen, unless it is later than `end`.
     fn step(&mut self, end: Instant) -> bool {
         let tick = self
@@ -373,7 +382,7 @@ impl Lab {
                 self.post(index, Parcel::Connected { id });
             }
             StreamOp::Write(bytes) => {
-                let (peer, far) = self.hosts[index].streams[&id];
+                let Some(&(peer, far)) = self.hosts[index].streams.get(&id) else { return };
                 // In pieces, because that is how streams arrive.
                 for piece in bytes.chunks(700) {
                     self.post(peer, Parcel::Data { id: far, bytes: piece.to_vec() });
@@ -411,6 +420,16 @@ pub(crate) fn user_events(events: &[Event]) -> Vec<(String, Vec<u8>)> {
             }
             _ => None,
         })
+        .collect()
+}
+
+/// Bytes that the reference sent.
+pub(crate) fn golden(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let hex: String =
+        std::fs::read_to_string(path).expect("there is such a vector").split_whitespace().collect();
+    (0..hex.len() / 2)
+        .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("a vector is hexadecimal"))
         .collect()
 }
 

@@ -30,19 +30,19 @@ pub(super) mod kind {
 
 records! {
     Ping<'a> {
-        "Node": text => node,
+        "Node": name => node,
         "SeqNo": uint => seq,
         "SourceAddr": bytes omit_empty => source.addr,
-        "SourceNode": text omit_empty => source.node,
+        "SourceNode": name omit_empty => source.node,
         "SourcePort": uint omit_empty => source.port,
     }
     IndirectPing<'a> {
         "Nack": flag => nack,
-        "Node": text => node,
+        "Node": name => node,
         "Port": uint => port,
         "SeqNo": uint => seq,
         "SourceAddr": bytes omit_empty => source.addr,
-        "SourceNode": text omit_empty => source.node,
+        "SourceNode": name omit_empty => source.node,
         "SourcePort": uint omit_empty => source.port,
         "Target": bytes => target,
     }
@@ -54,15 +54,15 @@ records! {
         "SeqNo": uint => seq,
     }
     Accusation<'a> {
-        "From": text => from,
+        "From": name => from,
         "Incarnation": uint => incarnation,
-        "Node": text => node,
+        "Node": name => node,
     }
     Alive<'a> {
         "Addr": bytes => addr,
         "Incarnation": uint => incarnation,
         "Meta": bytes => meta,
-        "Node": text => node,
+        "Node": name => node,
         "Port": uint => port,
         "Vsn": bytes => vsn,
     }
@@ -70,7 +70,7 @@ records! {
         "Addr": bytes => addr,
         "Incarnation": uint => incarnation,
         "Meta": bytes => meta,
-        "Name": text => name,
+        "Name": name_head => name,
         "Port": uint => port,
         "State": int => state,
         "Vsn": bytes => vsn,
@@ -176,12 +176,6 @@ pub fn encode_push_pull<'n>(
         Writer::new(out).record(&node);
     }
     out.extend_from_slice(user_state);
-}
-
-/// Appends a user message for a stream (gossip.md 5.5).
-pub fn encode_stream_user(bytes: &[u8], out: &mut Vec<u8>) {
-    put(kind::USER, &UserHeader { length: bytes.len() as i64 }, out);
-    out.extend_from_slice(bytes);
 }
 
 /// Appends a ping for a stream (gossip.md 5.6).

@@ -25,8 +25,7 @@ mod serf_messages;
 mod stream;
 
 pub use messages::{
-    decode, decode_stream, encode, encode_push_pull, encode_stream_ack, encode_stream_err,
-    encode_stream_ping, encode_stream_user,
+    decode, decode_stream, encode, encode_push_pull, encode_stream_ack, encode_stream_err, encode_stream_ping,
 };
 pub use msgpack::{DecodeError, Fault};
 pub use packet::{Batch, Codec, Parts, Settings};

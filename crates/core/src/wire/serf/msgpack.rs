@@ -40,7 +40,7 @@ pub enum Fault {
     Truncated,
     /// It has another type, or no type that exists.
     Type,
-    /// The number does not fit, or the list is longer than allowed.
+    /// The number does not fit, or the list or name is longer than allowed.
     Range,
     /// It must not be empty.
     Empty,
@@ -176,6 +176,19 @@ impl<'a> Reader<'a> {
     /// A string.
     pub(super) fn text(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         Ok(self.payload(field)?.unwrap_or_default())
+    }
+
+    /// A node's name; one that is longer than any node's is refused.
+    pub(super) fn name(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let name = self.text(field)?;
+        if name.len() > limits::NAME { Err(DecodeError::new(field, Fault::Range)) } else { Ok(name) }
+    }
+
+    /// A node's name in a list that is not worthless because of it; of one that is longer than any node's, as
+    /// much as tells that.
+    pub(super) fn name_head(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let name = self.text(field)?;
+        Ok(&name[..name.len().min(limits::NAME + 1)])
     }
 
     /// A byte string; the same as a string to readers.
@@ -345,6 +358,15 @@ impl<'o> Writer<'o> {
     pub(super) fn text(&mut self, value: &[u8]) {
         self.length(value.len(), 0xa0, 32, [0xda, 0xdb]);
         self.out.extend_from_slice(value);
+    }
+
+    /// A node's name.
+    pub(super) fn name(&mut self, value: &[u8]) {
+        self.text(value);
+    }
+
+    pub(super) fn name_head(&mut self, value: &[u8]) {
+        self.text(value);
     }
 
     /// A byte string: nil if empty.

@@ -25,12 +25,12 @@ pub(super) mod kind {
 records! {
     LeaveIntent<'a> {
         "LTime": uint => ltime,
-        "Node": text => node,
+        "Node": name => node,
         "Prune": flag => prune,
     }
     JoinIntent<'a> {
         "LTime": uint => ltime,
-        "Node": text => node,
+        "Node": name => node,
     }
     SerfState<'a> {
         "EventLTime": uint => event_ltime,
@@ -64,19 +64,19 @@ records! {
         "Payload": payload => payload,
         "Port": uint => port,
         "RelayFactor": uint => relay_factor,
-        "SourceNode": text => source_node,
+        "SourceNode": name => source_node,
         "Timeout": int => timeout_ns,
     }
     Response<'a> {
         "Flags": uint => flags,
-        "From": text => from,
+        "From": name => from,
         "ID": uint => id,
         "LTime": uint => ltime,
         "Payload": payload => payload,
     }
     RelayHeader<'a> {
         "DestAddr": endpoint => address,
-        "DestName": text => name,
+        "DestName": name => name,
     }
     Endpoint<'a> {
         "IP": bytes => ip,

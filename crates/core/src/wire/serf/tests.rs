@@ -153,6 +153,51 @@ fn announced_lengths_are_not_believed() {
 }
 
 #[test]
+fn names_are_no_longer_than_those_of_nodes() {
+    let (fits, long) = (vec![b'n'; limits::NAME], vec![b'n'; limits::NAME + 1]);
+    let source = |node| Source { node, ..Source::default() };
+    let messages = |name| {
+        [
+            ("Node", Message::Ping(Ping { node: name, ..Ping::default() })),
+            ("SourceNode", Message::Ping(Ping { source: source(name), ..Ping::default() })),
+            ("Node", Message::IndirectPing(IndirectPing { node: name, ..IndirectPing::default() })),
+            (
+                "SourceNode",
+                Message::IndirectPing(IndirectPing { source: source(name), ..IndirectPing::default() }),
+            ),
+            ("Node", Message::Suspect(Accusation { node: name, ..Accusation::default() })),
+            ("From", Message::Suspect(Accusation { from: name, ..Accusation::default() })),
+            ("Node", Message::Dead(Accusation { node: name, ..Accusation::default() })),
+            ("Node", Message::Alive(Alive { node: name, ..Alive::default() })),
+        ]
+    };
+    let serf_messages = |name| {
+        [
+            ("Node", SerfMessage::Leave(LeaveIntent { node: name, ..LeaveIntent::default() })),
+            ("Node", SerfMessage::Join(JoinIntent { node: name, ..JoinIntent::default() })),
+            ("SourceNode", SerfMessage::Query(Query { source_node: name, ..Query::default() })),
+            ("From", SerfMessage::Response(Response { from: name, ..Response::default() })),
+            ("DestName", SerfMessage::Relay(Relay { name, ..Relay::default() })),
+        ]
+    };
+    let refused = |field| DecodeError { field, fault: Fault::Range };
+    for ((_, good), (field, bad)) in messages(&fits).into_iter().zip(messages(&long)) {
+        assert_eq!(decode(&made(|out| encode(&good, out))), Ok(good));
+        assert_eq!(decode(&made(|out| encode(&bad, out))), Err(refused(field)), "{field}");
+    }
+    for ((_, good), (field, bad)) in serf_messages(&fits).into_iter().zip(serf_messages(&long)) {
+        assert_eq!(decode_serf(&made(|out| encode_serf(&good, out))), Ok(good));
+        assert_eq!(decode_serf(&made(|out| encode_serf(&bad, out))), Err(refused(field)), "{field}");
+    }
+    // A push/pull is worth more than one node; the table refuses that one, and its note is short.
+    let longer = vec![b'n'; 1 << 20];
+    let node = PushNode { name: &longer, ..PushNode::default() };
+    let bytes = made(|out| encode_push_pull(false, [node].into_iter(), &[], out));
+    let Ok(StreamMessage::PushPull(state)) = decode_stream(&bytes) else { panic!("it is a push/pull") };
+    assert_eq!(state.nodes[0].name, long);
+}
+
+#[test]
 fn the_shortest_format_is_written() {
     let text = |length| made(|out| Writer::new(out).text(&vec![b'x'; length]));
     assert_eq!(text(31)[..2], [0xbf, b'x']);
@@ -508,12 +553,18 @@ impl Seeds {
                 StreamMessage::PushPull(state),
                 made(|out| encode_push_pull(self.flag, nodes.into_iter(), text, out)),
             ),
-            (StreamMessage::User(text), made(|out| encode_stream_user(text, out))),
+            (StreamMessage::User(text), stream_user(text)),
             (StreamMessage::Ping(ping.clone()), made(|out| encode_stream_ping(&ping, out))),
             (StreamMessage::Ack(ack.clone()), made(|out| encode_stream_ack(&ack, out))),
             (StreamMessage::Err(text), made(|out| encode_stream_err(text, out))),
         ]
     }
+}
+
+/// A user message for a stream, which nodes understand and never send (gossip.md 5.5).
+fn stream_user(text: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+    [&[8, 0x81, 0xaa], &b"UserMsgLen"[..], &[0xcd], &length, text].concat()
 }
 
 /// Whatever any decoder makes of these bytes, it does not panic.

@@ -1,13 +1,13 @@
 //! Text as Go prints it between double quotes (`%q`, and strings inside `%#v`).
 //!
-//! The flag diagnostics, a few error messages and `monitor` show user input in this notation. It decides
-//! nothing about JSON, which has rules of its own (`json.rs`). The result is always printable ASCII or
-//! printable Unicode: input of any bytes can be shown on a terminal without harm.
+//! Log lines that scripts grep, diagnostics of flags and a few error messages show foreign bytes in this
+//! notation (agent.md 17.1, cli.md 1). Invariant: the result is printable, whatever the bytes are, so it can
+//! be shown on a terminal without harm.
 
 use std::fmt::Write;
 
 /// `bytes` in double quotes, with Go's escapes; bytes that are not UTF-8 become `\xNN`.
-pub(crate) fn quote(bytes: &[u8]) -> String {
+pub fn quote(bytes: &[u8]) -> String {
     let mut quoted = String::with_capacity(bytes.len() + 2);
     quoted.push('"');
     for chunk in bytes.utf8_chunks() {

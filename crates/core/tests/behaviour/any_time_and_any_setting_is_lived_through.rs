@@ -1,0 +1,102 @@
+use crate::lab::{Lab, addr, config, text};
+use villein_core::Node;
+use villein_core::command::{Command, CommandError, QueryParams, Reply};
+use villein_core::crypto::{Key, Keyring};
+use villein_core::io::{Action, Input, Outbox, StreamEvent, StreamId};
+use villein_core::limits;
+use villein_core::member::{Event, Status};
+use villein_core::note::Note;
+use villein_core::time::{Duration, Instant};
+use villein_core::wire::message::PushNode;
+use villein_core::wire::serf::encode_push_pull;
+
+#[test]
+fn a_clock_at_the_end_of_time_stands_still() {
+    for start in [Instant::ORIGIN, Instant::NEVER] {
+        let mut node = Node::new(config("a", 0), [1; 32], start);
+        let mut out = Outbox::new();
+        for _ in 0..3 {
+            node.handle(Instant::NEVER, Input::Tick, &mut out);
+        }
+        assert_eq!(node.members().count(), 1);
+        assert!(node.deadline().is_some_and(|at| at < Instant::NEVER));
+    }
+}
+
+#[test]
+fn failed_members_are_not_tried_without_a_pause() {
+    let mut lab = Lab::cluster_with(2, |_, config| config.reconnect_interval = Duration::ZERO);
+    lab.kill(1);
+    lab.run_until("it has failed", Duration::from_mins(1), |lab| lab.status(0, "node1") == Status::Failed);
+    lab.clear_records();
+    lab.run_for(Duration::from_secs(60));
+    let tried = lab.notes(0).filter(|note| matches!(note, Note::Reconnecting { .. })).count();
+    assert_eq!(tried, 60);
+}
+
+#[test]
+fn an_answer_that_fits_no_datagram_is_refused() {
+    let label = [b'l'; 200];
+    let key = || Key::from_bytes(&[7; 16]).expect("a key of 16 bytes");
+    let mut lab = Lab::cluster_with(2, |_, config| {
+        config.query_response_size_limit = usize::MAX;
+        config.compression = false;
+        config.label = label.as_slice().into();
+        config.keyring = Some(Keyring::new(key(), []).expect("one key is a ring"));
+    });
+    lab.take_events(1);
+    let params = QueryParams { name: text("long"), ..QueryParams::default() };
+    let asked = lab.query(0, params);
+    lab.run_for(Duration::from_secs(1));
+    assert!(lab.take_events(1).iter().any(|event| matches!(event, Event::Query { .. })));
+    let respond = |length| Command::Respond { key: asked, payload: vec![b'x'; length].into() };
+    let Reply::Failed(CommandError::ResponseTooLong(limit)) = lab.command(1, respond(limits::DATAGRAM))
+    else {
+        panic!("it was not refused");
+    };
+    // Label, its header, encryption and the kind of the message.
+    assert_eq!(limit, limits::DATAGRAM - 202 - 29 - 1);
+    // What is too long by one byte is refused, and the longest that is not arrives.
+    let frame = (0..200).find(|frame| lab.command(1, respond(limit - frame)) == Reply::Done);
+    assert!(frame.is_some_and(|frame| frame > 0), "{frame:?}");
+    lab.run_for(Duration::from_secs(1));
+    assert!(lab.take_events(0).iter().any(|event| matches!(event, Event::QueryResponse { .. })));
+    assert!(!lab.notes(1).any(|note| matches!(note, Note::DatagramTooLong { .. })));
+}
+
+#[test]
+fn a_state_that_is_odd_in_each_entry_is_not_noted_for_each() {
+    let mut node = Node::new(config("a", 0), [1; 32], Instant::ORIGIN);
+    let mut out = Outbox::new();
+    let (id, from) = (StreamId::accepted(1), addr(5));
+    let vsn = [1, 5, 2, 2, 5, 5];
+    let odd = PushNode {
+        incarnation: 1,
+        name: b"z",
+        addr: &[10, 0, 0, 5],
+        port: 1,
+        meta: b"",
+        state: 9,
+        vsn: &vsn,
+    };
+    let count = 5000;
+    let mut bytes = Vec::new();
+    encode_push_pull(true, std::iter::repeat_n(odd, count), b"", &mut bytes);
+    node.handle(Instant::ORIGIN, Input::Stream { id, event: StreamEvent::Accepted { from } }, &mut out);
+    out.clear();
+    node.handle(Instant::ORIGIN, Input::Stream { id, event: StreamEvent::Data(&bytes) }, &mut out);
+    let notes: Vec<&Note> = out
+        .actions()
+        .filter_map(|action| if let Action::Note(note) = action { Some(note) } else { None })
+        .collect();
+    let refused = notes.iter().filter(|note| note.name() == "AliveRefused").count();
+    assert_eq!(refused, limits::WARNINGS_ALIKE);
+    let more = Note::MoreAlike { name: "AliveRefused", count: count - refused };
+    assert_eq!(notes.last(), Some(&&more));
+    // The next input has notes of its own.
+    out.clear();
+    let id = StreamId::accepted(2);
+    node.handle(Instant::ORIGIN, Input::Stream { id, event: StreamEvent::Accepted { from } }, &mut out);
+    node.handle(Instant::ORIGIN, Input::Stream { id, event: StreamEvent::Data(&bytes) }, &mut out);
+    assert!(out.actions().any(|action| action == Action::Note(&more)));
+}
