@@ -25,7 +25,7 @@ fn fire(lab: &mut Lab, name: &str) {
 }
 
 fn ask(lab: &mut Lab, name: &str) {
-    let query = Query { name: name.into(), timeout: 800_000_000, ..Query::default() };
+    let query = Query { name: name.into(), timeout: 3_000_000_000, ..Query::default() };
     lab.request(1, 2, &Request::Query(query));
 }
 
@@ -33,18 +33,46 @@ fn commands(lab: &Lab) -> Vec<&[u8]> {
     lab.spawned.iter().map(|(_, spawn)| &spawn.command[..]).collect()
 }
 
+/// Ends the script that was started last.
+fn last_exits(lab: &mut Lab, output: &[u8]) {
+    let (id, _) = lab.spawned.last().cloned().expect("a script was started");
+    lab.child_exits(id, ChildStatus::Exited(0), output);
+}
+
+/// After this a script that runs is slow.
+const SLOW: Duration = Duration::from_secs(1);
+
 #[test]
-fn handlers_run_side_by_side_and_each_of_them_in_order() {
-    let mut lab = lab(&["user:a,user,*=slow", "user:b=quick", "query=never"]);
+fn scripts_take_turns_in_the_order_of_events_and_of_the_configuration() {
+    let mut lab = lab(&["user:a,user,*=first", "user:b=second", "query=never", "user=third"]);
     fire(&mut lab, "a");
     fire(&mut lab, "b");
-    assert_eq!(commands(&lab), [&b"slow"[..], b"quick"], "a list of words is one handler, and b waits for a");
-    let (id, _) = lab.spawned[0].clone();
-    lab.child_exits(id, ChildStatus::Exited(0), b"");
-    assert_eq!(commands(&lab), [&b"slow"[..], b"quick", b"slow"]);
+    let order = [&b"first"[..], b"third", b"first", b"second", b"third"];
+    for count in 1..=order.len() {
+        assert_eq!(commands(&lab), order[..count], "one at a time; a list of words is one handler");
+        last_exits(&mut lab, b"");
+    }
+    assert_eq!(commands(&lab), order);
     let (_, spawn) = &lab.spawned[2];
     assert!(spawn.env.contains(&(b"SERF_USER_EVENT".to_vec(), b"b".to_vec())));
     assert_eq!(&spawn.stdin[..], b"p\n");
+}
+
+#[test]
+fn a_slow_script_gives_its_turn_away_and_keeps_its_own_order() {
+    let mut lab = lab(&["user=slow", "user=quick"]);
+    fire(&mut lab, "a");
+    fire(&mut lab, "b");
+    assert_eq!(commands(&lab), [b"slow"]);
+    lab.pass(SLOW);
+    assert_eq!(commands(&lab), [&b"slow"[..], b"quick"]);
+    last_exits(&mut lab, b"");
+    assert_eq!(commands(&lab), [&b"slow"[..], b"quick", b"quick"], "b does not wait for the slow one either");
+    last_exits(&mut lab, b"");
+    assert_eq!(lab.spawned.len(), 3, "the slow one has b before it");
+    let (id, _) = lab.spawned[0].clone();
+    lab.child_exits(id, ChildStatus::Exited(0), b"");
+    assert_eq!(commands(&lab), [&b"slow"[..], b"quick", b"quick", b"slow"]);
 }
 
 #[test]
@@ -98,6 +126,9 @@ fn a_hanging_handler_loses_its_oldest_events_and_nobody_elses() {
     let mut lab = lab(&["user=hangs", "user=runs"]);
     for number in 0..HANDLER_QUEUE + 3 {
         fire(&mut lab, &format!("e{number}"));
+        if number == 0 {
+            lab.pass(SLOW);
+        }
         let (id, spawn) = lab.spawned.last().cloned().expect("one handler keeps running");
         assert_eq!(spawn.command, b"runs");
         lab.child_exits(id, ChildStatus::Exited(0), b"");
@@ -115,13 +146,9 @@ fn a_hanging_handler_loses_its_oldest_events_and_nobody_elses() {
 fn what_a_handler_writes_answers_a_query_once() {
     let mut lab = lab(&["query:a=one", "query:a=two", "query:a=fails", "query:a=silent"]);
     ask(&mut lab, "a");
-    let ids: Vec<_> = lab.spawned.iter().map(|(id, _)| *id).collect();
-    assert_eq!(ids.len(), 4);
-    lab.child_exits(ids[2], ChildStatus::Exited(1), b"no\n");
-    lab.child_exits(ids[3], ChildStatus::Exited(0), b"");
-    lab.child_exits(ids[0], ChildStatus::Exited(0), b"one\n");
+    last_exits(&mut lab, b"one\n");
     let mark = lab.printed.len();
-    lab.child_exits(ids[1], ChildStatus::Exited(0), b"two\n");
+    last_exits(&mut lab, b"two\n");
     assert!(
         lab.log_since(mark).ends_with(
             "[WARN] agent: Failed to respond to query 'query: a': \
@@ -130,24 +157,28 @@ fn what_a_handler_writes_answers_a_query_once() {
         "{}",
         lab.log_since(mark)
     );
+    let (id, _) = lab.spawned.last().cloned().expect("the third runs");
+    lab.child_exits(id, ChildStatus::Exited(1), b"no\n");
+    last_exits(&mut lab, b"");
+    assert_eq!(lab.spawned.len(), 4);
     let records = lab.take(1);
     assert!(lab::contains(&records, b"\xc4\x04one\n\xa4Type\xa8response"), "{}", records.escape_ascii());
     assert!(!lab::contains(&records, b"two") && !lab::contains(&records, b"no\n"));
 }
 
-/// As if they ran one after the other, like those of Serf.
 #[test]
 fn the_first_handler_that_says_anything_answers_however_long_it_takes() {
     let mut lab = lab(&["query=silent", "*=slow", "query:a=quick", "query:b=never"]);
     ask(&mut lab, "a");
-    let ids: Vec<_> = lab.spawned.iter().map(|(id, _)| *id).collect();
+    last_exits(&mut lab, b"");
+    lab.pass(SLOW);
     assert_eq!(commands(&lab), [&b"silent"[..], b"slow", b"quick"]);
     lab.take(1);
-    lab.child_exits(ids[2], ChildStatus::Exited(0), b"quick\n");
-    lab.child_exits(ids[0], ChildStatus::Exited(0), b"");
+    last_exits(&mut lab, b"quick\n");
     assert!(!lab::contains(&lab.take(1), b"response"), "a handler that comes first still runs");
     let mark = lab.printed.len();
-    lab.child_exits(ids[1], ChildStatus::Exited(0), b"slow\n");
+    let (slow, _) = lab.spawned[1].clone();
+    lab.child_exits(slow, ChildStatus::Exited(0), b"slow\n");
     let records = lab.take(1);
     assert!(lab::contains(&records, b"\xc4\x05slow\n\xa4Type\xa8response"), "{}", records.escape_ascii());
     assert!(lab.log_since(mark).ends_with("response already sent"), "{}", lab.log_since(mark));
@@ -157,11 +188,12 @@ fn the_first_handler_that_says_anything_answers_however_long_it_takes() {
 fn a_handler_that_will_never_answer_holds_up_nobody() {
     let mut lab = lab(&["query=fails", "*=hangs", "query=quick"]);
     fire(&mut lab, "first");
+    lab.pass(SLOW);
     ask(&mut lab, "a");
+    let (id, _) = lab.spawned.last().cloned().expect("the first handler runs");
+    lab.child_exits(id, ChildStatus::Exited(1), b"no");
     assert_eq!(commands(&lab), [&b"hangs"[..], b"fails", b"quick"]);
-    let ids: Vec<_> = lab.spawned.iter().map(|(id, _)| *id).collect();
-    lab.child_exits(ids[1], ChildStatus::Exited(1), b"no");
-    lab.child_exits(ids[2], ChildStatus::Exited(0), b"quick");
+    last_exits(&mut lab, b"quick");
     for _ in 0..HANDLER_QUEUE - 1 {
         fire(&mut lab, "more");
     }
@@ -186,7 +218,7 @@ fn late_and_long_answers_are_refused() {
     );
     ask(&mut lab, "a");
     let (id, _) = lab.spawned[1].clone();
-    lab.pass(Duration::from_millis(1200));
+    lab.pass(Duration::from_secs(4));
     let mark = lab.printed.len();
     lab.child_exits(id, ChildStatus::Exited(0), b"late");
     assert!(
