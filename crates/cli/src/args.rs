@@ -13,7 +13,7 @@ use crate::govalue::{boolean, duration, integer, parse_duration, text};
 /// Stands for the name under which the program was called, until help is shown.
 pub const PROGRAM: &str = "villein";
 
-const HELP_TEMPLATE: &str = "{usage-heading} {usage}\n\n  {about-with-newline}\n{all-args}";
+const HELP_TEMPLATE: &str = "{usage-heading} {usage}\n\n  {about-with-newline}\n{all-args}{after-help}";
 
 /// What the command line asks for.
 #[derive(Debug, Subcommand)]
@@ -63,8 +63,24 @@ pub struct RpcArgs {
     pub rpc_auth: Option<Secret>,
 }
 
+/// What `agent -help` says below its flags.
+const AGENT_NOTES: &str = "\
+Event handlers:
+  -event-handler=SCRIPT                 runs on every event
+  -event-handler=TYPE[,TYPE...]=SCRIPT  member-join, member-leave, member-failed, member-update,
+                                        member-reap, user, query, or * for all
+  -event-handler=user:NAME=SCRIPT       custom events of this name only
+  -event-handler=query:NAME=SCRIPT      queries of this name only; what it prints is the answer
+
+  A script is a command line for /bin/sh. It finds the event in SERF_EVENT, SERF_USER_EVENT,
+  SERF_QUERY_NAME, SERF_SELF_NAME, SERF_TAG_... and on standard input. What it prints is logged at
+  -log-level=debug; a script that fails is reported at any level.
+
+Flags may be written -flag=value, -flag value or --flag=value; durations like 500ms, 5s or 1m.";
+
 /// Flags of `agent` (agent.md 2): `None` and empty lists were not given.
 #[derive(Args, Clone, Debug, Default)]
+#[command(after_help = AGENT_NOTES)]
 pub struct AgentArgs {
     /// Name of this node; must be unique in the cluster [default: host name]
     #[arg(long, value_parser = text::<Name>())]
@@ -87,7 +103,7 @@ pub struct AgentArgs {
     /// Script to run on events, with an optional filter; can be given several times
     #[arg(long = "event-handler", value_name = "[FILTER=]SCRIPT", value_parser = text::<Name>())]
     pub event_handlers: Vec<Name>,
-    /// Node to join at start; can be given several times
+    /// Node to join at start (HOST[:PORT]; the port defaults to this agent's own); can be given several times
     #[arg(long = "join", value_name = "ADDRESS", value_parser = text::<Name>())]
     pub start_join: Vec<Name>,
     /// Also deliver user events from before the start join
@@ -270,7 +286,7 @@ pub struct QueryArgs {
     /// Only ask nodes whose tag matches (not anchored); can be given several times, then all must
     #[arg(long = "tag", value_name = "KEY=REGEX", value_parser = text::<Text>())]
     pub tags: Vec<Text>,
-    /// How long to wait for answers; 0 lets the agent choose [default: 0]
+    /// How long to wait for answers; 0 lets the agent choose by the size of the cluster [default: 0]
     #[arg(long = "timeout", value_name = "DURATION", default_value = "0", hide_default_value = true)]
     #[arg(value_parser = duration())]
     pub timeout_ns: i64,

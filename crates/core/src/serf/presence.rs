@@ -18,6 +18,7 @@ impl Serf {
         if !self.members.appear(seen(node)) {
             return cx.note(Note::MembersFull { name: node.name.clone() });
         }
+        self.pruning.cancel(&node.name);
         cx.broadcasts.serf_members = self.members.len();
         cx.note(Note::MemberJoined { name: node.name.clone(), ip: node.addr.ip() });
         let member = self.members.get(&node.name).expect("it has just appeared").clone();
@@ -96,7 +97,12 @@ impl Serf {
                 cx.note(Note::RefutedTime { ltime: intent.ltime });
                 self.announce(cx);
             }
-            verdict => self.after_intent(verdict, intent.node, forward, cx),
+            verdict => {
+                if self.members.status(intent.node) == Status::Alive {
+                    self.pruning.cancel(intent.node);
+                }
+                self.after_intent(verdict, intent.node, forward, cx);
+            }
         }
     }
 

@@ -38,6 +38,11 @@ impl Pruning {
         true
     }
 
+    /// A member that came back is not forgotten for what was said of it before.
+    pub(super) fn cancel(&mut self, name: &[u8]) {
+        self.postponed.retain(|(_, known)| **known != *name);
+    }
+
     fn next(&self) -> Option<Instant> {
         self.postponed.front().map(|(until, _)| *until)
     }

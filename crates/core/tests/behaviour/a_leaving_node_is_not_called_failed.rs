@@ -82,6 +82,25 @@ fn a_failed_node_can_be_declared_left() {
 }
 
 #[test]
+fn a_node_that_came_back_is_not_forgotten_for_an_old_prune() {
+    let mut lab = Lab::cluster(3);
+    lab.kill(2);
+    for prune in [false, true] {
+        let forced = Command::ForceLeave { name: text("node2"), prune };
+        assert_eq!(lab.command(0, forced), Reply::Done);
+    }
+    assert_eq!(lab.status(0, "node2"), Status::Leaving, "nobody has noticed its failure");
+    let again = lab.add(crate::lab::config("node2", 2));
+    lab.join(again, &[0]);
+    lab.run_until("it is seen to be back", Duration::from_secs(2), |lab| {
+        lab.status(0, "node2") == Status::Alive
+    });
+    assert_eq!(lab.command(again, Command::Leave), Reply::Done);
+    lab.run_for(Duration::from_secs(10));
+    assert_eq!(lab.status(0, "node2"), Status::Left, "it is remembered as any that left");
+}
+
+#[test]
 fn a_live_node_survives_being_declared_left() {
     let mut lab = Lab::cluster(3);
     let forced = Command::ForceLeave { name: text("node2"), prune: false };
