@@ -103,7 +103,7 @@ pub struct AgentArgs {
     /// Script to run on events, with an optional filter; can be given several times
     #[arg(long = "event-handler", value_name = "[FILTER=]SCRIPT", value_parser = text::<Name>())]
     pub event_handlers: Vec<Name>,
-    /// Node to join at start (HOST[:PORT]; the port defaults to this agent's own); can be given several times
+    /// Node to join at start, host or host:port (default: the port of this agent); can be given several times
     #[arg(long = "join", value_name = "ADDRESS", value_parser = text::<Name>())]
     pub start_join: Vec<Name>,
     /// Also deliver user events from before the start join
