@@ -18,7 +18,7 @@ impl Serf {
         if !self.members.appear(seen(node)) {
             return cx.note(Note::MembersFull { name: node.name.clone() });
         }
-        self.pruning.cancel(&node.name);
+        self.call_off_prune(&node.name, cx);
         cx.broadcasts.serf_members = self.members.len();
         cx.note(Note::MemberJoined { name: node.name.clone(), ip: node.addr.ip() });
         let member = self.members.get(&node.name).expect("it has just appeared").clone();
@@ -99,7 +99,7 @@ impl Serf {
             }
             verdict => {
                 if self.members.status(intent.node) == Status::Alive {
-                    self.pruning.cancel(intent.node);
+                    self.call_off_prune(intent.node, cx);
                 }
                 self.after_intent(verdict, intent.node, forward, cx);
             }

@@ -38,9 +38,11 @@ impl Pruning {
         true
     }
 
-    /// A member that came back is not forgotten for what was said of it before.
-    pub(super) fn cancel(&mut self, name: &[u8]) {
+    /// Whether there was such a prune.
+    fn cancel(&mut self, name: &[u8]) -> bool {
+        let before = self.postponed.len();
         self.postponed.retain(|(_, known)| **known != *name);
+        self.postponed.len() < before
     }
 
     fn next(&self) -> Option<Instant> {
@@ -88,6 +90,13 @@ impl Serf {
                 self.await_prune();
             }
             Status::None | Status::Alive => {}
+        }
+    }
+
+    /// A member that is back is not forgotten for what was said of it before.
+    pub(super) fn call_off_prune(&mut self, name: &[u8], cx: &mut Cx<'_>) {
+        if self.pruning.cancel(name) {
+            cx.note(Note::PruneDropped { name: name.into() });
         }
     }
 
