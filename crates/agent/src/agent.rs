@@ -9,8 +9,9 @@ use crate::cx::{Counters, Cx, Errand, Waiter};
 use crate::discovery::Discovery;
 use crate::escape;
 use crate::invoke::Invoker;
-use crate::io::{Clock, Conn, ConnEvent, Input, Outbox, Socket};
+use crate::io::{Clock, ConfigFile, Conn, ConnEvent, Input, Outbox, Sink, Socket};
 use crate::join::{Joins, Purpose};
+use crate::keeping::Keeping;
 use crate::lifecycle::Lifecycle;
 use crate::log::Log;
 use crate::rpc::Rpc;
@@ -24,6 +25,7 @@ use villein_core::mdns;
 use villein_core::member::Event;
 use villein_core::note::{Component, Level, Note};
 use villein_core::rng::Rng;
+use villein_core::snapshot::Restored;
 use villein_core::time::Instant;
 
 /// One agent as a deterministic state machine.
@@ -49,6 +51,7 @@ pub struct Agent {
     invoker: Invoker,
     rpc: Rpc,
     discovery: Option<Discovery>,
+    keeping: Keeping,
 }
 
 /// Calls a method of a part with the surroundings that are made of all other fields.
@@ -68,15 +71,16 @@ macro_rules! with_cx {
 }
 
 impl Agent {
-    /// An agent that has not started. The seed is split between the node and multicast discovery.
-    pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Agent {
+    /// An agent that has not started, with what its snapshot says. The seed is split between the node and
+    /// multicast discovery.
+    pub fn new(config: Config, seed: [u8; 32], restored: Restored, now: Instant) -> Agent {
         let mut seeds = Rng::new(seed);
         let (node_seed, mdns_seed) = (draw_seed(&mut seeds), draw_seed(&mut seeds));
         let discovery =
             config.discover.as_ref().map(|discover| Discovery::new(discover, &config.node, mdns_seed, now));
         Agent {
             clock: Clock { now, unix_seconds: 0, offset_seconds: 0 },
-            node: Node::new(config.node.clone(), node_seed, now),
+            node: Node::new(config.node.clone(), node_seed, restored, now),
             node_out: node_io::Outbox::new(),
             waiters: BTreeMap::new(),
             next_command: 0,
@@ -89,6 +93,7 @@ impl Agent {
             invoker: Invoker::new(&config.handlers),
             rpc: Rpc::default(),
             discovery,
+            keeping: Keeping::default(),
             config,
         }
     }
@@ -128,6 +133,10 @@ impl Agent {
                 with_cx!(self, out, |cx| self.invoker.on_child((id, &status), output, output_total, cx));
             }
             Input::Signal(signal) => with_cx!(self, out, |cx| self.lifecycle.on_signal(signal, cx)),
+            Input::Saved { id, result } => with_cx!(self, out, |cx| self.keeping.on_saved(id, result, cx)),
+            Input::StoreFailed { why } => self.tell_node(node_io::Input::StoreFailed { why }, out),
+            Input::ConfigRead(result) => self.on_config_read(result, out),
+            Input::SinkFailed { sink, why } => self.on_sink_failed(sink, why, out),
             Input::Overflow { datagrams } => self.on_overflow(datagrams, out),
         }
         self.on_time(out);
@@ -194,6 +203,15 @@ impl Agent {
         self.tell_node(node_io::Input::Stream { id, event }, out);
     }
 
+    /// SIGHUP: the files are as they are now.
+    fn on_config_read(&mut self, result: Result<&[ConfigFile], &str>, out: &mut Outbox) {
+        let _ = (result, out, &self.config);
+    }
+
+    fn on_sink_failed(&mut self, sink: Sink, why: &str, out: &mut Outbox) {
+        let _ = (sink, why, out, &self.config);
+    }
+
     fn on_overflow(&mut self, datagrams: u64, out: &mut Outbox) {
         self.counters.overflow += datagrams;
         if let Some(total) = self.overflow.add(self.clock.now, datagrams) {
@@ -218,6 +236,7 @@ impl Agent {
                         StreamOp::Abort => out.abort(conn),
                     }
                 }
+                node_io::Action::Store(op) => out.store(op),
                 node_io::Action::Reply { id, reply } => self.on_reply(id, reply, out),
                 node_io::Action::Event(event) => self.on_event(event, out),
                 node_io::Action::Note(note) => self.on_note(note, out),
@@ -253,6 +272,10 @@ impl Agent {
             Event::NameLost { matching, responses } => {
                 let votes = (*matching, *responses);
                 with_cx!(self, out, |cx| self.lifecycle.on_name_lost(votes, cx));
+                return;
+            }
+            Event::KeyringChanged { token, keys } => {
+                with_cx!(self, out, |cx| self.keeping.keep_keyring(*token, keys, cx));
                 return;
             }
             Event::QueryAck { .. } | Event::QueryResponse { .. } | Event::QueryDone { .. } => None,
@@ -297,6 +320,9 @@ impl Agent {
                     with_cx!(self, out, |cx| self.joins.begin(purpose, &texts, replay, cx));
                 }
                 Errand::JoinEnded(purpose, result) => self.on_join_ended(purpose, result, out),
+                Errand::SetTags { waiter, tags } => {
+                    with_cx!(self, out, |cx| self.keeping.keep_tags(waiter, tags, cx));
+                }
                 Errand::Running => with_cx!(self, out, |cx| self.joins.begin_retry(cx)),
                 Errand::Leave(client) => {
                     self.joins.stop_retry();
@@ -346,39 +372,19 @@ mod tests {
     use villein_core::config::Config as NodeConfig;
     use villein_core::exchange_error::ExchangeError;
     use villein_core::member::WireAddr;
-    use villein_core::text::Secret;
     use villein_core::time::Duration;
     use villein_rpc::Request;
     use villein_rpc::request::{Handshake, VERSION};
 
     fn config() -> Config {
         let addr = WireAddr::from_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Config {
-            node: NodeConfig::new("same".into(), addr, 7946),
-            profile_name: "lan".to_owned(),
-            bind_text: "127.0.0.1:7946".to_owned(),
-            advertise_text: None,
-            rpc_text: "127.0.0.1:7373".to_owned(),
-            rpc_auth: Secret::default(),
-            log_level: Level::Info,
-            handlers: Vec::new(),
-            start_join: Vec::new(),
-            retry_join: Vec::new(),
-            retry_interval: Duration::from_secs(30),
-            retry_max: 0,
-            replay_on_join: false,
-            leave_on_terminate: false,
-            skip_leave_on_interrupt: false,
-            discover: None,
-            bind_port: 7946,
-            machine: Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2 },
-            start_warnings: Vec::new(),
-        }
+        let machine = Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2 };
+        Config::new(NodeConfig::new("same".into(), addr, 7946), machine)
     }
 
     #[test]
     fn who_has_shaken_hands_leaves_nothing_to_wait_for() {
-        let mut agent = Agent::new(config(), [1; 32], Instant::ORIGIN);
+        let mut agent = Agent::new(config(), [1; 32], Restored::default(), Instant::ORIGIN);
         let clock = Clock { now: Instant::ORIGIN, unix_seconds: 0, offset_seconds: 0 };
         let from = "127.0.0.1:40000".parse().expect("the address is valid");
         let mut handshake = Vec::new();
@@ -398,7 +404,7 @@ mod tests {
     #[test]
     fn an_attempt_that_found_no_room_here_does_not_count() {
         let config = Config { retry_join: vec!["127.0.0.2".to_owned()], retry_max: 1, ..config() };
-        let mut agent = Agent::new(config, [1; 32], Instant::ORIGIN);
+        let mut agent = Agent::new(config, [1; 32], Restored::default(), Instant::ORIGIN);
         let mut clock = Clock { now: Instant::ORIGIN, unix_seconds: 0, offset_seconds: 0 };
         let mut out = Outbox::new();
         agent.handle(clock, Input::Started, &mut out);
@@ -422,7 +428,7 @@ mod tests {
     /// The vote itself is the node's; here it is what an operator sees of its outcome.
     #[test]
     fn a_lost_name_ends_the_process_as_a_failure() {
-        let mut agent = Agent::new(config(), [1; 32], Instant::ORIGIN);
+        let mut agent = Agent::new(config(), [1; 32], Restored::default(), Instant::ORIGIN);
         let clock = Clock { now: Instant::ORIGIN, unix_seconds: 0, offset_seconds: 0 };
         agent.handle(clock, Input::Started, &mut Outbox::new());
         let mut out = Outbox::new();

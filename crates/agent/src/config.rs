@@ -3,8 +3,13 @@
 //! What was typed ([`cli`'s flags]) and what the host found out (addresses, host name) meet here; nothing
 //! below this type asks again. The defaults of the protocol are those of the core.
 
+pub mod file;
+
+pub use self::file::File;
 use crate::handler::Handler;
+use crate::io::Sink;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use villein_core::config::Config as NodeConfig;
 use villein_core::note::Level;
 use villein_core::text::Secret;
@@ -43,15 +48,52 @@ pub struct Config {
     pub leave_on_terminate: bool,
     /// Whether SIGINT does not leave gracefully.
     pub skip_leave_on_interrupt: bool,
+    /// The tags file: where changed tags are kept.
+    pub tags_file: Option<PathBuf>,
+    /// The keyring file: where changed keys are kept.
+    pub keyring_file: Option<PathBuf>,
+    /// Where the settings came from, for reading them again.
+    pub sources: Sources,
+    /// How log lines are printed.
+    pub log_format: LogFormat,
+    /// Whether log lines also go to syslog, and as whose.
+    pub syslog: Option<Facility>,
+    /// Which sinks get metrics.
+    pub metric_sinks: Vec<Sink>,
+    /// The machine's host name, for the names of metrics.
+    pub host_name: String,
     /// Multicast discovery, if wanted.
     pub discover: Option<Discover>,
     /// The port that gossip is bound to: the default for addresses to join that name none.
     pub bind_port: u16,
     /// For `stats`.
     pub machine: Machine,
-    /// What the operator should know about these settings; logged as warnings right after the start.
-    pub start_warnings: Vec<String>,
+    /// What the operator should know about these settings; logged right after the start.
+    pub start_lines: Vec<(Level, String)>,
 }
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sources {
+    /// Files and directories, in the order of their flags.
+    pub paths: Vec<PathBuf>,
+    /// What was typed, which counts more than what any file says.
+    pub flags: File,
+}
+
+/// How log lines look on standard output. Monitors always get lines of text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `YYYY/MM/DD HH:MM:SS [LEVEL] component: text`.
+    #[default]
+    Text,
+    /// One JSON object in each line.
+    Json,
+}
+
+/// A syslog facility: its number in RFC 3164.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facility(pub u8);
 
 /// The machine that an agent runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +127,40 @@ pub enum Family {
 }
 
 impl Config {
+    /// The defaults for a node that gossips and listens on `127.0.0.1`-like places; `bind_text`, `rpc_text` and
+    /// `bind_port` are those of the node's own address.
+    pub fn new(node: NodeConfig, machine: Machine) -> Config {
+        let port = node.port;
+        Config {
+            profile_name: "lan".to_owned(),
+            bind_text: SocketAddr::new(node.addr.ip(), port).to_string(),
+            advertise_text: None,
+            rpc_text: "127.0.0.1:7373".to_owned(),
+            rpc_auth: Secret::default(),
+            log_level: Level::Info,
+            handlers: Vec::new(),
+            start_join: Vec::new(),
+            retry_join: Vec::new(),
+            retry_interval: Duration::from_secs(30),
+            retry_max: 0,
+            replay_on_join: false,
+            leave_on_terminate: false,
+            skip_leave_on_interrupt: false,
+            tags_file: None,
+            keyring_file: None,
+            sources: Sources::default(),
+            log_format: LogFormat::Text,
+            syslog: None,
+            metric_sinks: Vec::new(),
+            host_name: "localhost".to_owned(),
+            discover: None,
+            bind_port: port,
+            machine,
+            start_lines: Vec::new(),
+            node,
+        }
+    }
+
     /// Where the node gossips, as others see it.
     pub fn advertised(&self) -> SocketAddr {
         let ip: IpAddr = self.node.addr.ip();

@@ -11,6 +11,7 @@ use crate::rpc::{Awaited, Ticket};
 use std::collections::{BTreeMap, VecDeque};
 use villein_core::Node;
 use villein_core::command::Command;
+use villein_core::member::Tags;
 use villein_core::note::Level;
 use villein_core::text::Text;
 
@@ -23,6 +24,9 @@ pub(crate) enum Errand {
     Join { purpose: Purpose, texts: Vec<Text>, replay: bool },
     /// A join came to its end: how many addresses answered, or the error text of agent.md 5.3.
     JoinEnded(Purpose, Result<usize, String>),
+    /// Change the tags of this node, after they were written to the tags file if there is one; the reply goes to
+    /// the waiter.
+    SetTags { waiter: Waiter, tags: Tags },
     /// The start is over.
     Running,
     /// Leave the cluster gracefully; the client, if one asks, is answered at the end.

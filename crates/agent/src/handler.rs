@@ -5,6 +5,7 @@
 
 use std::fmt;
 use villein_core::member::{Event, MemberEventKind};
+use villein_core::text::Text;
 
 /// A set of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +91,13 @@ impl Word {
             Word::Query(name) => named("query", name),
         }
     }
+}
+
+/// A handler as it was configured, before it is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandlerSpec {
+    /// `[FILTER=]COMMAND`, as on the command line.
+    Line(Text),
 }
 
 /// A command that runs for each event of a set.

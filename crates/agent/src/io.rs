@@ -6,8 +6,9 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-pub use villein_core::io::StreamId;
+pub use villein_core::io::{StoreOp, StreamId};
 use villein_core::mdns::Via;
 use villein_core::time::Instant;
 
@@ -90,6 +91,48 @@ pub struct ChildId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResolveId(pub u64);
 
+/// Names a file that is being saved; chosen by the agent, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SaveId(pub u64);
+
+/// What is looked up of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lookup {
+    /// Its addresses (A and AAAA).
+    Host,
+    /// The addresses and ports of the hosts that offer a service (SRV, RFC 2782).
+    Service,
+}
+
+/// Somebody outside the cluster who is told things and never answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sink {
+    /// Metrics, as datagrams.
+    Statsd,
+    /// Metrics, as a stream.
+    Statsite,
+    /// Lines of the log, as datagrams.
+    Syslog,
+}
+
+/// How a child's process group is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kill {
+    /// SIGTERM.
+    Politely,
+    /// SIGKILL.
+    AtOnce,
+}
+
+/// A configuration file as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// As messages show it.
+    pub path: String,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChildStatus {
@@ -110,6 +153,8 @@ pub enum Signal {
     Terminate,
     /// SIGHUP.
     Hangup,
+    /// SIGUSR1.
+    User1,
 }
 
 /// One thing that happened.
@@ -164,6 +209,28 @@ pub enum Input<'a> {
     },
     /// A signal arrived.
     Signal(Signal),
+    /// A file was saved, or not. Comes exactly once per [`Action::Save`].
+    Saved {
+        /// Which one.
+        id: SaveId,
+        /// The operating system's words with the path, as in `open PATH: permission denied`.
+        result: Result<(), &'a str>,
+    },
+    /// The snapshot could not be written; the answer to an [`Action::Store`] that failed.
+    StoreFailed {
+        /// The operating system's words.
+        why: &'a str,
+    },
+    /// The configuration files were read again, or the message for the operator that says why not. Comes exactly
+    /// once per [`Action::ReadConfig`].
+    ConfigRead(Result<&'a [ConfigFile], &'a str>),
+    /// What was given to a sink did not reach it.
+    SinkFailed {
+        /// Which one.
+        sink: Sink,
+        /// The operating system's words.
+        why: &'a str,
+    },
     /// So many datagrams since the last such input were dropped, because more came than were taken.
     Overflow {
         /// How many.
@@ -185,6 +252,8 @@ pub struct Spawn {
     pub unset: Vec<Vec<u8>>,
     /// What it reads before end of file; all handlers of an event share it.
     pub stdin: Arc<[u8]>,
+    /// Whether it leads a process group of its own, which [`Action::Kill`] can end.
+    pub own_group: bool,
 }
 
 /// One thing to do.
@@ -212,8 +281,10 @@ pub enum Action<'a> {
         id: ResolveId,
         /// Name or address, without brackets.
         host: &'a str,
-        /// Goes into the answer.
+        /// Goes into the answer; of a service, for hosts whose record says 0.
         port: u16,
+        /// What is looked up.
+        lookup: Lookup,
     },
     /// Start a child; the answer is [`Input::ChildExited`].
     Spawn {
@@ -222,8 +293,39 @@ pub enum Action<'a> {
         /// What to start.
         spawn: &'a Spawn,
     },
+    /// Tell the process group of a child to end. One that has ended already, or has no group of its own, is left
+    /// alone.
+    Kill {
+        /// Which child.
+        id: ChildId,
+        /// How.
+        how: Kill,
+    },
+    /// Replace a file by one with these bytes, at once and for good; a new one is for its owner only (0600). The
+    /// answer is [`Input::Saved`].
+    Save {
+        /// Comes back with the answer.
+        id: SaveId,
+        /// Where.
+        path: &'a Path,
+        /// All of it.
+        bytes: &'a [u8],
+    },
+    /// Do something with the snapshot file. A failure comes back as [`Input::StoreFailed`].
+    Store(StoreOp<'a>),
+    /// Read these configuration files, and those in these directories; the answer is [`Input::ConfigRead`].
+    ReadConfig(&'a [PathBuf]),
+    /// Give these bytes to a sink: one packet, or a piece of its stream.
+    Report {
+        /// Whom.
+        sink: Sink,
+        /// What.
+        bytes: &'a [u8],
+    },
     /// Write these bytes to standard output.
     Print(&'a [u8]),
+    /// Write these bytes to standard error.
+    PrintError(&'a [u8]),
     /// End the process with this status, after everything before has been done.
     Exit(u8),
 }
@@ -244,8 +346,16 @@ enum Entry {
     Resume(Conn),
     Close(Conn),
     Abort(Conn),
-    Resolve(ResolveId, String, u16),
+    Resolve(ResolveId, String, u16, Lookup),
     Spawn(ChildId, Spawn),
+    Kill(ChildId, Kill),
+    Save(SaveId, PathBuf, Range<usize>),
+    Append(Range<usize>),
+    Replace(Range<usize>),
+    Sync,
+    ReadConfig(Vec<PathBuf>),
+    Report(Sink, Range<usize>),
+    PrintError(Range<usize>),
     Print(Range<usize>),
     Exit(u8),
 }
@@ -270,7 +380,21 @@ impl Outbox {
                 Entry::Resume(conn) => on(conn, ConnOp::Resume),
                 Entry::Close(conn) => on(conn, ConnOp::Close),
                 Entry::Abort(conn) => on(conn, ConnOp::Abort),
-                Entry::Resolve(id, host, port) => Action::Resolve { id: *id, host, port: *port },
+                Entry::Resolve(id, host, port, lookup) => {
+                    Action::Resolve { id: *id, host, port: *port, lookup: *lookup }
+                }
+                Entry::Kill(id, how) => Action::Kill { id: *id, how: *how },
+                Entry::Save(id, path, range) => {
+                    Action::Save { id: *id, path, bytes: &self.bytes[range.clone()] }
+                }
+                Entry::Append(range) => Action::Store(StoreOp::Append(&self.bytes[range.clone()])),
+                Entry::Replace(range) => Action::Store(StoreOp::Replace(&self.bytes[range.clone()])),
+                Entry::Sync => Action::Store(StoreOp::Sync),
+                Entry::ReadConfig(paths) => Action::ReadConfig(paths),
+                Entry::Report(sink, range) => {
+                    Action::Report { sink: *sink, bytes: &self.bytes[range.clone()] }
+                }
+                Entry::PrintError(range) => Action::PrintError(&self.bytes[range.clone()]),
                 Entry::Spawn(id, spawn) => Action::Spawn { id: *id, spawn },
                 Entry::Print(range) => Action::Print(&self.bytes[range.clone()]),
                 Entry::Exit(status) => Action::Exit(*status),
@@ -319,8 +443,40 @@ impl Outbox {
         self.entries.push(Entry::Abort(conn));
     }
 
-    pub(crate) fn resolve(&mut self, id: ResolveId, host: String, port: u16) {
-        self.entries.push(Entry::Resolve(id, host, port));
+    pub(crate) fn resolve(&mut self, id: ResolveId, host: String, port: u16, lookup: Lookup) {
+        self.entries.push(Entry::Resolve(id, host, port, lookup));
+    }
+
+    pub(crate) fn kill(&mut self, id: ChildId, how: Kill) {
+        self.entries.push(Entry::Kill(id, how));
+    }
+
+    pub(crate) fn save(&mut self, id: SaveId, path: PathBuf, bytes: &[u8]) {
+        let range = self.keep(bytes);
+        self.entries.push(Entry::Save(id, path, range));
+    }
+
+    pub(crate) fn store(&mut self, op: StoreOp<'_>) {
+        let entry = match op {
+            StoreOp::Append(lines) => Entry::Append(self.keep(lines)),
+            StoreOp::Replace(lines) => Entry::Replace(self.keep(lines)),
+            StoreOp::Sync => Entry::Sync,
+        };
+        self.entries.push(entry);
+    }
+
+    pub(crate) fn read_config(&mut self, paths: Vec<PathBuf>) {
+        self.entries.push(Entry::ReadConfig(paths));
+    }
+
+    pub(crate) fn report(&mut self, sink: Sink, bytes: &[u8]) {
+        let range = self.keep(bytes);
+        self.entries.push(Entry::Report(sink, range));
+    }
+
+    pub(crate) fn print_error(&mut self, bytes: &[u8]) {
+        let range = self.keep(bytes);
+        self.entries.push(Entry::PrintError(range));
     }
 
     pub(crate) fn spawn(&mut self, id: ChildId, spawn: Spawn) {

@@ -9,7 +9,7 @@
 use crate::address::Target;
 use crate::cx::{Cx, Errand, Waiter};
 use crate::escape;
-use crate::io::ResolveId;
+use crate::io::{Lookup, ResolveId};
 use crate::limits::{JOIN_ADDRESSES, JOIN_LOOKUPS, JOINS};
 use crate::rpc::Ticket;
 use std::collections::{BTreeMap, VecDeque};
@@ -132,7 +132,7 @@ impl Joins {
             self.next_lookup += 1;
             self.lookups.insert(id, (number, index));
             join.lookups += 1;
-            cx.out.resolve(id, host, port);
+            cx.out.resolve(id, host, port, Lookup::Host);
         }
         if join.lookups > 0 {
             return;
@@ -157,7 +157,9 @@ impl Joins {
                 if *contacted > 0 || bullets.is_empty() { Ok(*contacted) } else { Err(error_list(&bullets)) }
             }
             Reply::Failed(why) => Err(why.to_string()),
-            Reply::Done | Reply::QueryStarted { .. } => Err("the node gave no answer to the join".to_owned()),
+            Reply::Done | Reply::QueryStarted { .. } | Reply::Keys(_) => {
+                Err("the node gave no answer to the join".to_owned())
+            }
         };
         report(join.purpose, result, cx);
     }

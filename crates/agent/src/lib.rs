@@ -16,6 +16,7 @@ pub mod handler;
 mod invoke;
 pub mod io;
 mod join;
+mod keeping;
 mod lifecycle;
 pub mod limits;
 mod log;

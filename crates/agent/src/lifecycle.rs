@@ -53,8 +53,8 @@ impl Lifecycle {
     pub(crate) fn start(cx: &mut Cx<'_>) {
         cx.out.print(banner::text(cx.config).as_bytes());
         cx.log(Level::Info, "agent", "Serf agent starting");
-        for warning in &cx.config.start_warnings {
-            cx.log(Level::Warn, "agent", &escape::line(warning.as_bytes()));
+        for (level, text) in &cx.config.start_lines {
+            cx.log(*level, "agent", &escape::line(text.as_bytes()));
         }
         for name in script::hidden_tags(&cx.config.node.tags) {
             let text = format!(
@@ -114,6 +114,7 @@ impl Lifecycle {
         let (name, graceful) = match signal {
             Signal::Interrupt => ("interrupt", !cx.config.skip_leave_on_interrupt),
             Signal::Terminate => ("terminated", cx.config.leave_on_terminate),
+            Signal::User1 => return,
             Signal::Hangup => {
                 cx.announce("Caught signal: hangup");
                 cx.announce("Reloading configuration...");

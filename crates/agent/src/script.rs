@@ -87,7 +87,7 @@ impl Job {
         }
         let is_set = |name: &[u8]| self.variables.iter().any(|(set, _)| set == name);
         let unset = EVENT_VARIABLES.iter().filter(|name| !is_set(name)).map(|name| name.to_vec()).collect();
-        Some(Spawn { command: command.to_vec(), env, unset, stdin: self.stdin.clone() })
+        Some(Spawn { command: command.to_vec(), env, unset, stdin: self.stdin.clone(), own_group: false })
     }
 }
 

@@ -7,6 +7,7 @@ use villein_agent::Agent;
 use villein_agent::config::{Config, Discover, Family};
 use villein_agent::io::{Clock, Input, Outbox, Socket};
 use villein_core::mdns::Via;
+use villein_core::snapshot::Restored;
 use villein_core::time::{Duration, Instant};
 
 fn discovering() -> Config {
@@ -66,7 +67,7 @@ fn what_cannot_be_sent_is_said_once() {
 #[test]
 fn equal_inputs_make_equal_actions() {
     let play = |seed: u8| {
-        let mut agent = Agent::new(discovering(), [seed; 32], Instant::ORIGIN);
+        let mut agent = Agent::new(discovering(), [seed; 32], Restored::default(), Instant::ORIGIN);
         let mut out = Outbox::new();
         let clock = Clock { now: Instant::ORIGIN, unix_seconds: 0, offset_seconds: 0 };
         agent.handle(clock, Input::Started, &mut out);

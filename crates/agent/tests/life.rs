@@ -4,6 +4,7 @@ mod lab;
 
 use lab::{Lab, config};
 use villein_agent::io::{Input, Signal};
+use villein_core::note::Level;
 use villein_core::time::Duration;
 
 const BANNER: &str = "==> Serf agent running!
@@ -41,7 +42,7 @@ fn the_banner_shows_what_is_configured() {
         host_name: "vm".to_owned(),
         families: Vec::new(),
     });
-    config.start_warnings = vec!["odd\nname".to_owned()];
+    config.start_lines = vec![(Level::Warn, "odd\nname".to_owned())];
     let lab = Lab::new(config);
     let wanted = "==> Serf agent running!
                       Node name: 'alpha'
@@ -64,7 +65,7 @@ fn a_failed_start_join_shows_the_log_and_the_error() {
     config.start_join = vec!["127.0.0.9".to_owned(), "127.0.0.8:1".to_owned(), "nobody".to_owned()];
     let mut lab = Lab::new(config);
     assert_eq!(lab.printed, format!("{BANNER}==> Joining cluster...(replay: false)\n"));
-    let (id, host, port) = lab.resolving.pop().expect("the name is looked up");
+    let (id, host, port, _) = lab.resolving.pop().expect("the name is looked up");
     assert_eq!((host.as_str(), port), ("nobody", 7946));
     let mark = lab.printed.len();
     lab.give(Input::Resolved { id, result: Err("lookup nobody: no such host") });

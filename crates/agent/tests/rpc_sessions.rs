@@ -482,7 +482,7 @@ fn a_long_join_looks_up_a_few_names_at_once_and_leaves_places() {
     let mut config = config();
     config.retry_join = vec!["retried.example".to_owned()];
     let mut lab = Lab::new(config);
-    assert_eq!(lab.resolving.pop().map(|(_, host, _)| host).as_deref(), Some("retried.example"));
+    assert_eq!(lab.resolving.pop().map(|(_, host, ..)| host).as_deref(), Some("retried.example"));
     lab.client(1);
     let names = (0..3 * JOIN_LOOKUPS).map(|number| format!("n{number}").as_str().into()).collect();
     lab.request(1, 1, &Request::Join(Join { existing: names, replay: false }));

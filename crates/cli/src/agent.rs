@@ -13,10 +13,11 @@ use std::net::{IpAddr, SocketAddr};
 use villein_agent::config::{Config, Discover};
 use villein_core::config::Config as NodeConfig;
 use villein_core::member::WireAddr;
+use villein_core::note::Level;
 use villein_core::text::{Secret, Text};
 use villein_host::address::{Bind, parse_advertise};
 use villein_host::bind::{self, Gossip};
-use villein_host::boot::{Boot, Sockets};
+use villein_host::boot::{Boot, Kept, Sockets};
 use villein_host::interface::{self, Interface};
 use villein_host::machine;
 use villein_host::multicast::{self, Pair};
@@ -122,14 +123,16 @@ fn start(args: &AgentArgs) -> Result<Boot, String> {
             families: opened.multicast.iter().map(|pair| pair.family).collect(),
         }),
         bind_port: opened.gossip.port,
-        machine: machine::machine(),
-        start_warnings: warnings::all(&node.name, &handlers, &opened.rpc),
+        start_lines: warnings::all(&node.name, &handlers, &opened.rpc)
+            .into_iter()
+            .map(|text| (Level::Warn, text))
+            .collect(),
         handlers,
-        node,
+        ..Config::new(node, machine::machine())
     };
     let sockets = Sockets::new(opened.gossip, opened.rpc.listener, opened.multicast);
     let failed = |error: io::Error| format!("{FAILED}: {}", os_words(&error));
-    let boot = Boot::new(config, sockets, io::stdout()).map_err(failed)?;
+    let boot = Boot::new(config, sockets, Kept::default(), io::stdout()).map_err(failed)?;
     boot.watch_signals().map_err(failed)?;
     Ok(boot)
 }

@@ -5,8 +5,9 @@
 
 use crate::exchange_error::ExchangeError;
 use crate::member::{QueryKey, Tags};
-use crate::text::Text;
+use crate::text::{Secret, Text};
 use crate::time::Duration;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -55,6 +56,54 @@ pub enum Command {
     },
     /// Replace the tags of this node. Reply: [`Reply::Done`] when the update has been gossiped.
     SetTags(Tags),
+    /// Look at or change the keys of every live member (gossip.md 13.11). Reply: [`Reply::Keys`] when all have
+    /// answered or their time is over.
+    Keys(KeyRequest),
+    /// The keyring that [`Event::KeyringChanged`](crate::member::Event::KeyringChanged) named was kept, or why it
+    /// was not. Reply: [`Reply::Done`].
+    KeyringKept {
+        /// From the event.
+        token: u64,
+        /// The words for the asking node.
+        result: Result<(), String>,
+    },
+    /// Keep the texts that were joined in the snapshot, so that they are known after a restart. Reply:
+    /// [`Reply::Done`].
+    RememberSeeds(Vec<Text>),
+    /// Nothing more will come: put what is worth keeping into the snapshot. Reply: [`Reply::Done`].
+    Stop,
+}
+
+/// What is wanted with the keys of the cluster; the bytes of a key may be of any length, which each member judges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyRequest {
+    /// Tell all of them.
+    List,
+    /// Also accept this one.
+    Install(Secret),
+    /// Encrypt with this one.
+    Use(Secret),
+    /// No longer accept this one.
+    Remove(Secret),
+}
+
+/// What the members did with their keys. A member that did not answer is in neither map.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyReport {
+    /// Live members, who were asked.
+    pub nodes: usize,
+    /// How many answered.
+    pub responses: usize,
+    /// How many of those failed.
+    pub failures: usize,
+    /// What members said, by their name: why they failed, or that a list is cut short.
+    pub messages: BTreeMap<Text, Text>,
+    /// Live members that did not answer.
+    pub silent: Vec<Text>,
+    /// For a list: each key in base64, and how many members have it.
+    pub keys: BTreeMap<String, usize>,
+    /// For a list: each primary key in base64, and how many members encrypt with it.
+    pub primary_keys: BTreeMap<String, usize>,
 }
 
 /// Who is asked what.
@@ -95,6 +144,8 @@ pub enum Reply {
         /// Names it in events.
         key: QueryKey,
     },
+    /// What the members did with their keys.
+    Keys(Box<KeyReport>),
 }
 
 /// Why a command was refused. The texts are those that Serf's clients know (rpc.md 6).

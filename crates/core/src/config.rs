@@ -150,6 +150,22 @@ pub struct Config {
     pub tombstone_timeout: Duration,
     /// Whether a name claimed twice is put to the vote.
     pub name_conflict_resolution: bool,
+    /// Whether traffic without a label is accepted although there is one, because whoever receives for this node
+    /// has checked and removed it (gossip.md 4.3).
+    pub skip_inbound_label_check: bool,
+    /// Whether network coordinates are exchanged and computed.
+    pub coordinates: bool,
+    /// How long after its failure a name may come back at another address at once; zero waits until the failed
+    /// node is forgotten (gossip.md 20.3). A name that left may always.
+    pub reclaim_time: Duration,
+    /// Whether members with odd names are refused: only letters, digits, `-`, `_` and `.`, at most 128 bytes.
+    pub validate_node_names: bool,
+    /// Whether what a restart needs is given out as [`Action::Store`](crate::io::Action::Store).
+    pub snapshot: bool,
+    /// Whether a restart joins the cluster again although this node had left it.
+    pub rejoin_after_leave: bool,
+    /// Whether changed keys are kept in a file, so that answers wait for it.
+    pub keyring_file: bool,
 }
 
 impl Config {
@@ -178,6 +194,13 @@ impl Config {
             reconnect_timeout: Duration::from_hours(24),
             tombstone_timeout: Duration::from_hours(24),
             name_conflict_resolution: true,
+            skip_inbound_label_check: false,
+            coordinates: true,
+            reclaim_time: Duration::ZERO,
+            validate_node_names: false,
+            snapshot: false,
+            rejoin_after_leave: false,
+            keyring_file: false,
         }
     }
 }

@@ -58,6 +58,12 @@ pub enum Input<'a> {
         /// What.
         command: Command,
     },
+    /// Something that was to be stored was not: the operating system's words. The file may end in the middle
+    /// of a line.
+    StoreFailed {
+        /// Why.
+        why: &'a str,
+    },
 }
 
 /// What can happen to a stream.
@@ -94,6 +100,18 @@ pub enum StreamOp<'a> {
     Abort,
 }
 
+/// What to do with the snapshot file (gossip.md 15). In order; a failure comes back as [`Input::StoreFailed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreOp<'a> {
+    /// Add these whole lines at the end.
+    Append(&'a [u8]),
+    /// From now on the file holds these whole lines and nothing else; whoever reads it at any time, also after a
+    /// crash, finds the old contents or the new ones.
+    Replace(&'a [u8]),
+    /// Make sure that what was written so far outlasts a loss of power.
+    Sync,
+}
+
 /// One thing to do.
 #[derive(Debug, PartialEq)]
 pub enum Action<'a> {
@@ -111,6 +129,8 @@ pub enum Action<'a> {
         /// What.
         op: StreamOp<'a>,
     },
+    /// Do something with the snapshot file.
+    Store(StoreOp<'a>),
     /// A command is answered.
     Reply {
         /// Which one.
@@ -140,6 +160,9 @@ enum Entry {
     Write(StreamId, Range<usize>),
     Close(StreamId),
     Abort(StreamId),
+    Append(Range<usize>),
+    Replace(Range<usize>),
+    Sync,
     Reply(CommandId, Reply),
     Event(Event),
     Note(Note),
@@ -161,6 +184,9 @@ impl Outbox {
                 Entry::Write(id, range) => stream(id, StreamOp::Write(&self.bytes[range.clone()])),
                 Entry::Close(id) => stream(id, StreamOp::Close),
                 Entry::Abort(id) => stream(id, StreamOp::Abort),
+                Entry::Append(range) => Action::Store(StoreOp::Append(&self.bytes[range.clone()])),
+                Entry::Replace(range) => Action::Store(StoreOp::Replace(&self.bytes[range.clone()])),
+                Entry::Sync => Action::Store(StoreOp::Sync),
                 Entry::Reply(id, reply) => Action::Reply { id: *id, reply },
                 Entry::Event(event) => Action::Event(event),
                 Entry::Note(note) => Action::Note(note),
@@ -206,6 +232,22 @@ impl Outbox {
 
     pub(crate) fn abort(&mut self, id: StreamId) {
         self.entries.push(Entry::Abort(id));
+    }
+
+    pub(crate) fn store(&mut self, op: StoreOp<'_>) {
+        let start = self.bytes.len();
+        let entry = match op {
+            StoreOp::Append(lines) => {
+                self.bytes.extend_from_slice(lines);
+                Entry::Append(start..self.bytes.len())
+            }
+            StoreOp::Replace(lines) => {
+                self.bytes.extend_from_slice(lines);
+                Entry::Replace(start..self.bytes.len())
+            }
+            StoreOp::Sync => Entry::Sync,
+        };
+        self.entries.push(entry);
     }
 
     pub(crate) fn reply(&mut self, id: CommandId, reply: Reply) {

@@ -1,5 +1,6 @@
 //! A member as the operator sees it, and the events that report changes.
 
+use crate::crypto::Key;
 use crate::text::Text;
 use crate::time::Instant;
 use std::collections::BTreeMap;
@@ -221,5 +222,13 @@ pub enum Event {
         matching: usize,
         /// All votes.
         responses: usize,
+    },
+    /// A key query changed the keys of this node, which are to be kept; the answer to the query waits for
+    /// `Command::KeyringKept`. Only with `Config::keyring_file`.
+    KeyringChanged {
+        /// Comes back with the command.
+        token: u64,
+        /// All of them, the primary one first.
+        keys: Vec<Key>,
     },
 }

@@ -15,6 +15,7 @@ use crate::member::Member;
 use crate::note::Note;
 use crate::rng::Rng;
 use crate::serf::Serf;
+use crate::snapshot::Restored;
 use crate::swim::{Notice, Swim};
 use crate::time::Instant;
 use crate::wire::message::Message;
@@ -76,8 +77,9 @@ pub struct Stats {
 }
 
 impl Node {
-    /// A node that knows itself only. Its announcements and first events come with the first input.
-    pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Node {
+    /// A node that knows itself and what a snapshot says. Its announcements and first events come with the
+    /// first input.
+    pub fn new(config: Config, seed: [u8; 32], restored: Restored, now: Instant) -> Node {
         let now = now.min(END_OF_TIME);
         let mut node = Node {
             now,
@@ -93,7 +95,7 @@ impl Node {
             batch: Batch::default(),
             broadcasts: Broadcasts::new(config.profile.retransmit_mult),
             coordinates: Coordinates::new(),
-            serf: Serf::new(&config, now),
+            serf: Serf::new(&config, restored, now),
             swim: Swim::new(config),
             notices: Vec::new(),
             user_state: Vec::new(),
@@ -117,6 +119,10 @@ impl Node {
                 self.carry_notices(out);
             }
             Input::Command { id, command } => self.on_command(id, command, out),
+            Input::StoreFailed { why } => {
+                let (_, serf, _, mut cx) = self.lend(self.now, out);
+                serf.on_store_failed(why, &mut cx);
+            }
         }
         self.on_time(out);
         out.end_input();

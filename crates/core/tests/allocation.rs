@@ -61,7 +61,7 @@ impl Lab {
         });
         let now = Instant::from_nanos(1_000_000_000);
         let mut lab = Lab {
-            node: Node::new(config, [1; 32], now),
+            node: Node::new(config, [1; 32], villein_core::snapshot::Restored::default(), now),
             out: Outbox::new(),
             now,
             codec,
@@ -140,7 +140,7 @@ impl Lab {
                     }));
                 }
                 Action::Stream { .. } => panic!("there are no streams here"),
-                Action::Reply { .. } | Action::Event(_) | Action::Note(_) => {}
+                Action::Store(_) | Action::Reply { .. } | Action::Event(_) | Action::Note(_) => {}
             }
         }
         out.clear();

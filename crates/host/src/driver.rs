@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::console::Console;
 use crate::inbox::{Arrival, ConnArrival, Credit, Inbox, Sender};
 use crate::limits;
+use crate::outlets::Outlets;
 use crate::resolve::Resolver;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -77,6 +78,7 @@ struct Machine {
     children: Children,
     resolver: Resolver,
     console: Console,
+    outlets: Outlets,
 }
 
 /// Whether the agent takes more of a connection.
@@ -90,13 +92,20 @@ enum Reading {
 
 impl Driver {
     /// A driver for an agent that has had no input yet. `sender` leads to `inbox`.
-    pub fn new(agent: Agent, clock: Clock, (sender, inbox): (Sender, Inbox), console: Console) -> Driver {
+    pub fn new(
+        agent: Agent,
+        clock: Clock,
+        (sender, inbox): (Sender, Inbox),
+        console: Console,
+        outlets: Outlets,
+    ) -> Driver {
         let machine = Machine {
             answers: VecDeque::new(),
             conns: BTreeMap::new(),
             children: Children::new(sender.clone()),
             resolver: Resolver::new(sender),
             console,
+            outlets,
         };
         Driver {
             agent,
@@ -136,6 +145,7 @@ impl Driver {
         }
         match ended {
             Some(status) => {
+                self.machine.outlets.finish();
                 self.machine.console.finish();
                 Turn::Exit(status)
             }
@@ -184,6 +194,16 @@ impl Driver {
             Arrival::ChildExited { id, status, output, output_total } => {
                 self.give(Input::ChildExited { id, status, output: &output, output_total }, net)
             }
+            Arrival::Saved { id, result } => {
+                let result = result.as_ref().map(|()| ()).map_err(String::as_str);
+                self.give(Input::Saved { id, result }, net)
+            }
+            Arrival::StoreFailed(why) => self.give(Input::StoreFailed { why: &why }, net),
+            Arrival::ConfigRead(result) => {
+                let result = result.as_deref().map_err(String::as_str);
+                self.give(Input::ConfigRead(result), net)
+            }
+            Arrival::SinkFailed { sink, why } => self.give(Input::SinkFailed { sink, why: &why }, net),
             Arrival::Signal(signal) => self.give(Input::Signal(signal), net),
             Arrival::OutputClosed => Some(OUTPUT_CLOSED_STATUS),
         }
@@ -248,8 +268,8 @@ impl Machine {
                 }
             }
             Action::Conn { conn, op } => self.perform_on(conn, op, net),
-            Action::Resolve { id, host, port } => {
-                if let Some(result) = self.resolver.resolve(id, host, port) {
+            Action::Resolve { id, host, port, lookup } => {
+                if let Some(result) = self.resolver.resolve(id, host, port, lookup) {
                     self.answers.push_back(Arrival::Resolved { id, result });
                 }
             }
@@ -264,7 +284,13 @@ impl Machine {
                     });
                 }
             }
+            Action::Kill { id, how } => self.children.kill(id, how),
+            Action::Save { id, path, bytes } => self.outlets.save(id, path, bytes),
+            Action::Store(op) => self.outlets.store(op),
+            Action::ReadConfig(paths) => self.outlets.read_config(paths),
+            Action::Report { sink, bytes } => self.outlets.report(sink, bytes),
             Action::Print(bytes) => self.console.print(bytes),
+            Action::PrintError(bytes) => self.outlets.print_error(bytes),
             Action::Exit(status) => return Some(status),
         }
         None
@@ -304,12 +330,14 @@ mod tests {
     use super::*;
     use crate::conformance::{Screen, config};
     use crate::inbox::inbox;
+    use crate::sinks::Sinks;
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Waker};
     use villein_agent::config::{Discover, Family};
     use villein_agent::io::Signal;
     use villein_core::mdns::{GROUP_V4, Via};
+    use villein_core::snapshot::Restored;
 
     /// Writes down what it is asked for; nothing is ever sent.
     #[derive(Debug, Default)]
@@ -352,10 +380,11 @@ mod tests {
         let (clock, screen) = (Clock::new(), Screen::default());
         let mut config = config("alpha", SocketAddr::from(([127, 0, 0, 1], 7946)), "127.0.0.1:7373");
         config.discover = discover;
-        let agent = Agent::new(config, [7; 32], clock.now());
+        let agent = Agent::new(config, [7; 32], Restored::default(), clock.now());
         let (sender, inbox) = inbox();
         let console = Console::new(screen.clone(), sender.clone()).expect("a thread");
-        let driver = Driver::new(agent, clock, (sender.clone(), inbox), console);
+        let outlets = Outlets::new(None, Sinks::default(), sender.clone()).expect("threads");
+        let driver = Driver::new(agent, clock, (sender.clone(), inbox), console, outlets);
         let mut lab = Lab { driver, sender, screen, net: Paper::default() };
         assert_eq!(lab.driver.turn(&mut lab.net), Turn::Continue);
         lab.screen.wait_for("==> Serf agent running!");

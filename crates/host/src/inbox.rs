@@ -19,7 +19,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use villein_agent::io::{ChildId, ChildStatus, Conn, ResolveId, Signal, Socket};
+use villein_agent::io::{ChildId, ChildStatus, ConfigFile, Conn, ResolveId, SaveId, Signal, Sink, Socket};
 
 /// One thing that happened, with its bytes.
 #[derive(Debug, PartialEq)]
@@ -66,6 +66,24 @@ pub enum Arrival {
         output: Vec<u8>,
         /// Bytes of its output in all.
         output_total: u64,
+    },
+    /// A file was saved, or why not.
+    Saved {
+        /// Which one.
+        id: SaveId,
+        /// The operating system's words with the path.
+        result: Result<(), String>,
+    },
+    /// The snapshot could not be written.
+    StoreFailed(String),
+    /// Configuration files, or the message that says why there are none.
+    ConfigRead(Result<Vec<ConfigFile>, String>),
+    /// A sink could not be reached.
+    SinkFailed {
+        /// Which one.
+        sink: Sink,
+        /// The operating system's words.
+        why: String,
     },
     /// A signal.
     Signal(Signal),

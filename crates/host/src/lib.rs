@@ -16,12 +16,16 @@ pub mod clock;
 pub mod conformance;
 pub mod console;
 pub mod driver;
+pub mod files;
 pub mod inbox;
 pub mod interface;
 pub mod limits;
 pub mod machine;
 pub mod multicast;
+pub mod outlets;
 pub mod resolve;
 pub mod signals;
+pub mod sinks;
+pub mod snapshot;
 
 pub use villein_rpc::system::os_words;

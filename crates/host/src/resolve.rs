@@ -10,7 +10,7 @@ use crate::limits;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::thread;
-use villein_agent::io::ResolveId;
+use villein_agent::io::{Lookup, ResolveId};
 use villein_rpc::system::os_words;
 
 #[derive(Debug)]
@@ -44,7 +44,9 @@ impl Resolver {
         id: ResolveId,
         host: &str,
         port: u16,
+        lookup: Lookup,
     ) -> Option<Result<Vec<SocketAddr>, String>> {
+        let _ = lookup;
         if let Some(answer) = without_asking(host, port) {
             return Some(answer);
         }
@@ -135,7 +137,7 @@ mod tests {
         let mut resolver = Resolver::new(sender);
         for text in ["127.0.0.9", "::1"] {
             let expected = SocketAddr::new(text.parse().expect("an address"), 7);
-            assert_eq!(resolver.resolve(ResolveId(1), text, 7), Some(Ok(vec![expected])));
+            assert_eq!(resolver.resolve(ResolveId(1), text, 7, Lookup::Host), Some(Ok(vec![expected])));
         }
         assert_eq!(resolver.threads, 0);
     }
@@ -151,7 +153,7 @@ mod tests {
     fn names_are_answered_by_a_thread() {
         let (sender, mut inbox) = inbox();
         let mut resolver = Resolver::new(sender);
-        assert_eq!(resolver.resolve(ResolveId(3), "localhost", 7946), None);
+        assert_eq!(resolver.resolve(ResolveId(3), "localhost", 7946, Lookup::Host), None);
         let (id, addrs) = answered(&mut inbox);
         assert_eq!(id, ResolveId(3));
         assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 7946));
@@ -163,10 +165,10 @@ mod tests {
         let (sender, mut inbox) = inbox();
         let mut resolver = Resolver::new(sender);
         resolver.start = |_| Err(io::Error::from_raw_os_error(11));
-        let answer = resolver.resolve(ResolveId(1), "localhost", 7946);
+        let answer = resolver.resolve(ResolveId(1), "localhost", 7946, Lookup::Host);
         assert_eq!(answer, Some(Err("lookup localhost: resource temporarily unavailable".to_owned())));
         resolver.start = Resolver::start_thread;
-        assert_eq!(resolver.resolve(ResolveId(2), "localhost", 7946), None);
+        assert_eq!(resolver.resolve(ResolveId(2), "localhost", 7946, Lookup::Host), None);
         assert_eq!(answered(&mut inbox).0, ResolveId(2), "the first is not answered again");
     }
 

@@ -162,7 +162,9 @@ impl Session {
             tags.remove(name.as_bytes());
         }
         tags.extend(body.tags.iter().map(|(name, value)| (core_text(name), core_text(value))));
-        self.hand_over(seq, Awaited::Plain, Command::SetTags(tags), cx)
+        let waiter = Waiter::Rpc(self.wait(seq), Awaited::Plain);
+        cx.errand(Errand::SetTags { waiter, tags });
+        Outcome::Answered
     }
 
     fn stream(&mut self, seq: u64, filter: &[u8], cx: &mut Cx<'_>) -> Outcome {

@@ -8,17 +8,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use villein_agent::Agent;
 use villein_agent::config::{Config, Machine};
 use villein_agent::handler::Handler;
 use villein_agent::io::{
-    Action, ChildId, ChildStatus, Clock, Conn, ConnEvent, ConnOp, Input, Outbox, ResolveId, Signal, Socket,
-    Spawn, StreamId,
+    Action, ChildId, ChildStatus, Clock, Conn, ConnEvent, ConnOp, Input, Kill, Lookup, Outbox, ResolveId,
+    SaveId, Signal, Sink, Socket, Spawn, StoreOp, StreamId,
 };
 use villein_core::config::Config as NodeConfig;
 use villein_core::member::WireAddr;
-use villein_core::note::Level;
-use villein_core::text::Secret;
+use villein_core::snapshot::Restored;
 use villein_core::time::{Duration, Instant};
 use villein_rpc::Request;
 
@@ -32,7 +32,15 @@ pub(crate) struct Lab {
     pub(crate) printed: String,
     pub(crate) exit: Option<u8>,
     pub(crate) spawned: Vec<(ChildId, Spawn)>,
-    pub(crate) resolving: Vec<(ResolveId, String, u16)>,
+    pub(crate) resolving: Vec<(ResolveId, String, u16, Lookup)>,
+    pub(crate) killed: Vec<(ChildId, Kill)>,
+    /// Files that are being saved; answer with [`Input::Saved`].
+    pub(crate) saving: Vec<(SaveId, PathBuf, Vec<u8>)>,
+    /// What the snapshot file holds.
+    pub(crate) snapshot: Vec<u8>,
+    pub(crate) config_wanted: Vec<Vec<PathBuf>>,
+    pub(crate) reported: Vec<(Sink, Vec<u8>)>,
+    pub(crate) printed_errors: String,
     pub(crate) written: BTreeMap<u64, Vec<u8>>,
     pub(crate) closed: Vec<u64>,
     /// Clients that are not to be read.
@@ -56,27 +64,7 @@ pub(crate) fn config() -> Config {
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut node = NodeConfig::new("alpha".into(), WireAddr::from_ip(ip), 7946);
     node.tags.insert("role".into(), "web".into());
-    Config {
-        node,
-        profile_name: "lan".to_owned(),
-        bind_text: "127.0.0.1:7946".to_owned(),
-        advertise_text: None,
-        rpc_text: "127.0.0.1:7373".to_owned(),
-        rpc_auth: Secret::default(),
-        log_level: Level::Info,
-        handlers: Vec::new(),
-        start_join: Vec::new(),
-        retry_join: Vec::new(),
-        retry_interval: Duration::from_secs(30),
-        retry_max: 0,
-        replay_on_join: false,
-        leave_on_terminate: false,
-        skip_leave_on_interrupt: false,
-        discover: None,
-        bind_port: 7946,
-        machine: Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2 },
-        start_warnings: Vec::new(),
-    }
+    Config::new(node, Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2 })
 }
 
 /// Handlers from their texts.
@@ -89,12 +77,18 @@ impl Lab {
     pub(crate) fn new(config: Config) -> Lab {
         let own = config.advertised();
         let mut lab = Lab {
-            agent: Agent::new(config, [7; 32], Instant::ORIGIN),
+            agent: Agent::new(config, [7; 32], Restored::default(), Instant::ORIGIN),
             now: Instant::ORIGIN,
             printed: String::new(),
             exit: None,
             spawned: Vec::new(),
             resolving: Vec::new(),
+            killed: Vec::new(),
+            saving: Vec::new(),
+            snapshot: Vec::new(),
+            config_wanted: Vec::new(),
+            reported: Vec::new(),
+            printed_errors: String::new(),
             written: BTreeMap::new(),
             closed: Vec::new(),
             paused: BTreeSet::new(),
@@ -142,7 +136,19 @@ impl Lab {
                     ConnOp::Close | ConnOp::Abort => flows.push((id, Flow::End)),
                     ConnOp::Pause | ConnOp::Resume => panic!("{op:?} is for clients"),
                 },
-                Action::Resolve { id, host, port } => self.resolving.push((id, host.to_owned(), port)),
+                Action::Resolve { id, host, port, lookup } => {
+                    self.resolving.push((id, host.to_owned(), port, lookup));
+                }
+                Action::Kill { id, how } => self.killed.push((id, how)),
+                Action::Save { id, path, bytes } => self.saving.push((id, path.to_owned(), bytes.to_vec())),
+                Action::Store(StoreOp::Append(lines)) => self.snapshot.extend_from_slice(lines),
+                Action::Store(StoreOp::Replace(lines)) => self.snapshot = lines.to_vec(),
+                Action::Store(StoreOp::Sync) => {}
+                Action::ReadConfig(paths) => self.config_wanted.push(paths.to_vec()),
+                Action::Report { sink, bytes } => self.reported.push((sink, bytes.to_vec())),
+                Action::PrintError(bytes) => {
+                    self.printed_errors.push_str(std::str::from_utf8(bytes).expect("output is UTF-8"));
+                }
                 Action::Spawn { id, spawn } => self.spawned.push((id, spawn.clone())),
                 Action::Print(bytes) => {
                     self.printed.push_str(std::str::from_utf8(bytes).expect("output is UTF-8"));

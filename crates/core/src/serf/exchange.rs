@@ -124,7 +124,7 @@ mod tests {
     /// Node `a`, with the members `a` and `b`.
     fn serf() -> Serf {
         let config = Config::new("a".into(), WireAddr::from_ip([127, 0, 0, 1].into()), 7946);
-        let mut serf = Serf::new(&config, Instant::ORIGIN);
+        let mut serf = Serf::new(&config, crate::snapshot::Restored::default(), Instant::ORIGIN);
         for name in ["a", "b"] {
             let member = Member { name: name.into(), ..serf.home.clone() };
             assert!(serf.members.appear(member));

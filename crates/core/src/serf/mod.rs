@@ -34,6 +34,7 @@ use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Member, MemberEventKind, Status, Versions};
 use crate::note::Note;
+use crate::snapshot::Restored;
 use crate::swim::{Notice, Purpose, Swim, USER_KIND};
 use crate::time::{Duration, Instant};
 use crate::timers::Timers;
@@ -147,7 +148,8 @@ pub(crate) struct Serf {
 
 impl Serf {
     /// A node that knows nobody; the membership layer's first notice makes it a member.
-    pub(crate) fn new(config: &Config, now: Instant) -> Serf {
+    pub(crate) fn new(config: &Config, restored: Restored, now: Instant) -> Serf {
+        let _ = restored;
         Serf {
             settings: Settings::new(config),
             started: now,
@@ -244,10 +246,21 @@ impl Serf {
             Command::Respond { key, payload } => {
                 self.respond(key, &payload, cx).map(|()| cx.out.reply(id, Reply::Done))
             }
+            Command::Keys(_) => Err(crate::command::CommandError::NotSupported),
+            Command::KeyringKept { .. } | Command::RememberSeeds(_) | Command::Stop => {
+                cx.out.reply(id, Reply::Done);
+                Ok(())
+            }
         };
         if let Err(error) = outcome {
             cx.out.reply(id, Reply::Failed(error));
         }
+    }
+
+    /// The snapshot could not be written.
+    #[expect(clippy::unused_self, reason = "not written yet")]
+    pub(crate) fn on_store_failed(&mut self, why: &str, cx: &mut Cx<'_>) {
+        let _ = (why, cx);
     }
 
     /// Lets everything happen that is due.

@@ -172,7 +172,7 @@ mod tests {
             verify_outgoing: true,
             compression: false,
         };
-        let mut serf = Serf::new(&config, Instant::ORIGIN);
+        let mut serf = Serf::new(&config, crate::snapshot::Restored::default(), Instant::ORIGIN);
         let mut cx = Cx {
             now: Instant::ORIGIN,
             rng: &mut Rng::new([1; 32]),

@@ -62,7 +62,7 @@ impl World {
             let mut config = Config::new(name(number), WireAddr::from_ip(addr(number).ip()), 7946);
             config.coalesce = None;
             change(number, &mut config);
-            Node::new(config, [number as u8; 32], Instant::ORIGIN)
+            Node::new(config, [number as u8; 32], crate::snapshot::Restored::default(), Instant::ORIGIN)
         };
         let mut world = World {
             now: Instant::ORIGIN,
@@ -176,6 +176,7 @@ impl World {
                     }
                 }
                 Action::Stream { id, op } => self.stream(node, id, &op),
+                Action::Store(_) => panic!("these nodes keep no snapshot"),
                 Action::Reply { id, reply } => {
                     assert!(self.replies.insert(id, reply.clone()).is_none(), "{id:?} has one reply");
                 }

@@ -222,7 +222,9 @@ impl Lab {
                 Action::Send { to, bytes } => self.carry_datagram(i, to, bytes),
                 Action::Stream { id, op } => self.carry_stream(i, id, op),
                 Action::Note(note) => self.peers[i].notes.push((self.now, note.clone())),
-                Action::Reply { .. } | Action::Event(_) => unreachable!("this layer knows neither"),
+                Action::Store(_) | Action::Reply { .. } | Action::Event(_) => {
+                    unreachable!("this layer knows none of them")
+                }
             }
         }
     }

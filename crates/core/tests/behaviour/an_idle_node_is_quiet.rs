@@ -6,7 +6,12 @@ use villein_core::time::{Duration, Instant};
 #[test]
 fn a_lone_node_wakes_at_most_once_a_second() {
     let mut now = Instant::from_nanos(1);
-    let mut node = villein_core::Node::new(crate::lab::config("alone", 0), [9; 32], now);
+    let mut node = villein_core::Node::new(
+        crate::lab::config("alone", 0),
+        [9; 32],
+        villein_core::snapshot::Restored::default(),
+        now,
+    );
     let mut out = Outbox::new();
     let tick = |node: &mut villein_core::Node, until: Instant, now: &mut Instant, out: &mut Outbox| {
         let mut wakes = 0;

@@ -13,7 +13,7 @@ use villein_core::wire::serf::encode_push_pull;
 #[test]
 fn a_clock_at_the_end_of_time_stands_still() {
     for start in [Instant::ORIGIN, Instant::NEVER] {
-        let mut node = Node::new(config("a", 0), [1; 32], start);
+        let mut node = Node::new(config("a", 0), [1; 32], villein_core::snapshot::Restored::default(), start);
         let mut out = Outbox::new();
         for _ in 0..3 {
             node.handle(Instant::NEVER, Input::Tick, &mut out);
@@ -66,7 +66,8 @@ fn an_answer_that_fits_no_datagram_is_refused() {
 
 #[test]
 fn a_state_that_is_odd_in_each_entry_is_not_noted_for_each() {
-    let mut node = Node::new(config("a", 0), [1; 32], Instant::ORIGIN);
+    let mut node =
+        Node::new(config("a", 0), [1; 32], villein_core::snapshot::Restored::default(), Instant::ORIGIN);
     let mut out = Outbox::new();
     let (id, from) = (StreamId::accepted(1), addr(5));
     let vsn = [1, 5, 2, 2, 5, 5];

@@ -38,7 +38,7 @@ proptest! {
     #[test]
     fn no_packet_makes_a_node_panic(packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..20)) {
         let now = Instant::from_nanos(1);
-        let mut node = villein_core::Node::new(crate::lab::config("a", 0), [1; 32], now);
+        let mut node = villein_core::Node::new(crate::lab::config("a", 0), [1; 32], villein_core::snapshot::Restored::default(), now);
         let mut out = Outbox::new();
         let from = crate::lab::addr(5);
         for mut bytes in packets {
@@ -53,7 +53,7 @@ proptest! {
     #[test]
     fn no_stream_makes_a_node_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..6), kind in 0u8..14) {
         let now = Instant::from_nanos(1);
-        let mut node = villein_core::Node::new(crate::lab::config("a", 0), [1; 32], now);
+        let mut node = villein_core::Node::new(crate::lab::config("a", 0), [1; 32], villein_core::snapshot::Restored::default(), now);
         let mut out = Outbox::new();
         let id = StreamId::accepted(1);
         node.handle(now, Input::Stream { id, event: StreamEvent::Accepted { from: crate::lab::addr(5) } }, &mut out);

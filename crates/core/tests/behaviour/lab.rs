@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use villein_core::Node;
 use villein_core::command::{Command, CommandId, QueryParams, Reply};
 use villein_core::config::Config;
-use villein_core::io::{Action, Input, Outbox, StreamEvent, StreamId, StreamOp};
+use villein_core::io::{Action, Input, Outbox, StoreOp, StreamEvent, StreamId, StreamOp};
 use villein_core::member::{Event, MemberEventKind, QueryKey, Status, WireAddr};
 use villein_core::note::Note;
+use villein_core::snapshot::Restored;
 use villein_core::text::Text;
 use villein_core::time::{Duration, Instant};
 
@@ -27,8 +28,30 @@ enum Parcel {
     Failed { id: StreamId, why: &'static str },
 }
 
+/// The snapshot file of a host. It outlives the node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) bytes: Vec<u8>,
+    /// How much of it would outlast a loss of power.
+    pub(crate) synced: usize,
+}
+
+impl Disk {
+    fn perform(&mut self, op: StoreOp<'_>) {
+        match op {
+            StoreOp::Append(lines) => self.bytes.extend_from_slice(lines),
+            StoreOp::Replace(lines) => {
+                self.bytes = lines.to_vec();
+                self.synced = lines.len();
+            }
+            StoreOp::Sync => self.synced = self.bytes.len(),
+        }
+    }
+}
+
 struct Host {
     node: Node,
+    disk: Disk,
     addr: SocketAddr,
     running: bool,
     paused: Vec<Parcel>,
@@ -102,14 +125,20 @@ impl Lab {
 
     /// Starts a node at the address in `config`; returns its index.
     pub(crate) fn add(&mut self, config: Config) -> usize {
+        self.add_restored(config, Restored::default())
+    }
+
+    /// Starts a node that knows what a snapshot says; returns its index.
+    pub(crate) fn add_restored(&mut self, config: Config, restored: Restored) -> usize {
         let index = self.hosts.len();
         let addr = SocketAddr::new(config.addr.ip(), config.port);
         let mut seed = [0x5e; 32];
         seed[..8].copy_from_slice(&(index as u64).to_le_bytes());
-        let node = Node::new(config, seed, self.now);
+        let node = Node::new(config, seed, restored, self.now);
         self.by_addr.insert(addr, index);
         self.hosts.push(Host {
             node,
+            disk: Disk::default(),
             addr,
             running: true,
             paused: Vec::new(),
@@ -342,6 +371,7 @@ impl Lab {
                     }
                 }
                 Action::Stream { id, op } => self.stream_op(index, id, op),
+                Action::Store(op) => self.hosts[index].disk.perform(op),
                 Action::Reply { id, reply } => {
                     let earlier = self.hosts[index].replies.insert(id, reply.clone());
                     assert_eq!(earlier, None, "two replies to {id:?}");

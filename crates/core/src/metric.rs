@@ -1,0 +1,1 @@
+//! What a node measures: names and numbers for telemetry (agent.md 16).
