@@ -9,12 +9,13 @@ use crate::cx::{Counters, Cx, Errand, Waiter};
 use crate::discovery::Discovery;
 use crate::escape;
 use crate::invoke::Invoker;
-use crate::io::{Clock, ConfigFile, Conn, ConnEvent, Input, Outbox, Sink, Socket};
+use crate::io::{Clock, ConfigFile, Conn, ConnEvent, Input, Outbox, Signal, Sink, Socket};
 use crate::join::{Joins, Purpose};
 use crate::keeping::Keeping;
 use crate::lifecycle::Lifecycle;
 use crate::log::Log;
 use crate::rpc::Rpc;
+use crate::telemetry::Telemetry;
 use crate::throttle::Throttle;
 use std::collections::{BTreeMap, VecDeque};
 use villein_core::Node;
@@ -46,6 +47,7 @@ pub struct Agent {
     counters: Counters,
     overflow: Throttle,
     log: Log,
+    telemetry: Telemetry,
     lifecycle: Lifecycle,
     joins: Joins,
     invoker: Invoker,
@@ -63,6 +65,7 @@ macro_rules! with_cx {
             node: &$agent.node,
             counters: &mut $agent.counters,
             log: &mut $agent.log,
+            telemetry: &mut $agent.telemetry,
             errands: &mut $agent.errands,
             out: $out,
         };
@@ -87,7 +90,8 @@ impl Agent {
             errands: VecDeque::new(),
             counters: Counters::default(),
             overflow: Throttle::default(),
-            log: Log::new(config.log_level),
+            log: Log::new(&config),
+            telemetry: Telemetry::new(&config),
             lifecycle: Lifecycle::new(),
             joins: Joins::default(),
             invoker: Invoker::new(&config.handlers),
@@ -106,6 +110,7 @@ impl Agent {
             return;
         }
         self.log.end_bursts(self.clock, out);
+        self.begin_interval();
         match input {
             Input::Started => self.start(out),
             Input::Tick => self.tell_node(node_io::Input::Tick, out),
@@ -132,6 +137,7 @@ impl Agent {
             Input::ChildExited { id, status, output, output_total } => {
                 with_cx!(self, out, |cx| self.invoker.on_child((id, &status), output, output_total, cx));
             }
+            Input::Signal(Signal::User1) => out.print_error(self.telemetry.dump(self.clock).as_bytes()),
             Input::Signal(signal) => with_cx!(self, out, |cx| self.lifecycle.on_signal(signal, cx)),
             Input::Saved { id, result } => with_cx!(self, out, |cx| self.keeping.on_saved(id, result, cx)),
             Input::StoreFailed { why } => self.tell_node(node_io::Input::StoreFailed { why }, out),
@@ -142,6 +148,8 @@ impl Agent {
         self.on_time(out);
         self.run_errands(out);
         with_cx!(self, out, |cx| self.rpc.pump_monitors(cx));
+        self.telemetry.take_values(&mut self.node, self.clock);
+        self.telemetry.flush(self.clock, out);
     }
 
     /// When [`Input::Tick`] is wanted next.
@@ -155,6 +163,7 @@ impl Agent {
             self.invoker.deadline(),
             self.rpc.deadline(),
             self.log.deadline(),
+            self.telemetry.deadline(),
             self.discovery.as_ref().map(Discovery::deadline),
         ];
         own.into_iter().chain([self.node.deadline()]).flatten().min()
@@ -165,7 +174,17 @@ impl Agent {
         &self.node
     }
 
+    /// What was measured so far belongs to the interval in which it happened.
+    fn begin_interval(&mut self) {
+        if self.telemetry.is_interval_over(self.clock) {
+            self.telemetry.take_tallies(&mut self.node);
+            self.telemetry.begin_interval(self.clock);
+        }
+    }
+
     fn start(&mut self, out: &mut Outbox) {
+        self.telemetry.begin_interval(self.clock);
+        self.node.log_values(self.telemetry.has_sinks());
         with_cx!(self, out, |cx| Lifecycle::start(cx));
         self.tell_node(node_io::Input::Tick, out);
         with_cx!(self, out, |cx| self.lifecycle.begin_start_join(cx));
@@ -209,7 +228,9 @@ impl Agent {
     }
 
     fn on_sink_failed(&mut self, sink: Sink, why: &str, out: &mut Outbox) {
-        let _ = (sink, why, out, &self.config);
+        if let Some(text) = self.telemetry.on_failed(sink, why) {
+            with_cx!(self, out, |cx| cx.log(Level::Warn, "agent", &text));
+        }
     }
 
     fn on_overflow(&mut self, datagrams: u64, out: &mut Outbox) {
@@ -280,6 +301,11 @@ impl Agent {
             }
             Event::QueryAck { .. } | Event::QueryResponse { .. } | Event::QueryDone { .. } => None,
         };
+        match event {
+            Event::User { name, .. } => self.telemetry.count(format!("serf.events.{name}"), self.clock),
+            Event::Query { name, .. } => self.telemetry.count(format!("serf.queries.{name}"), self.clock),
+            _ => {}
+        }
         with_cx!(self, out, |cx| {
             if let Some(received) = received {
                 cx.log(Level::Info, "agent", &format!("Received event: {received}"));
@@ -292,7 +318,12 @@ impl Agent {
     }
 
     fn on_reply(&mut self, id: CommandId, reply: &Reply, out: &mut Outbox) {
-        let Some(waiter) = self.waiters.remove(&id) else { return };
+        if let Some(waiter) = self.waiters.remove(&id) {
+            self.answer(waiter, reply, out);
+        }
+    }
+
+    fn answer(&mut self, waiter: Waiter, reply: &Reply, out: &mut Outbox) {
         with_cx!(self, out, |cx| match waiter {
             Waiter::Join(number) => self.joins.on_reply(number, reply, cx),
             Waiter::Leave => self.lifecycle.on_left(reply, cx),
@@ -320,9 +351,11 @@ impl Agent {
                     with_cx!(self, out, |cx| self.joins.begin(purpose, &texts, replay, cx));
                 }
                 Errand::JoinEnded(purpose, result) => self.on_join_ended(purpose, result, out),
-                Errand::SetTags { waiter, tags } => {
-                    with_cx!(self, out, |cx| self.keeping.keep_tags(waiter, tags, cx));
+                Errand::ChangeTags(waiter, change) => {
+                    with_cx!(self, out, |cx| self.keeping.change_tags(waiter, change, cx));
                 }
+                Errand::KeepNext => with_cx!(self, out, |cx| self.keeping.go_on(cx)),
+                Errand::Reply(waiter, reply) => self.answer(waiter, &reply, out),
                 Errand::Running => with_cx!(self, out, |cx| self.joins.begin_retry(cx)),
                 Errand::Leave(client) => {
                     self.joins.stop_retry();
@@ -333,6 +366,7 @@ impl Agent {
                 }
                 Errand::Exit(status) => {
                     with_cx!(self, out, |cx| self.rpc.close_all(cx));
+                    self.log.finish(self.clock, out);
                     out.exit(status);
                     self.errands.clear();
                 }
@@ -378,7 +412,7 @@ mod tests {
 
     fn config() -> Config {
         let addr = WireAddr::from_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let machine = Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2 };
+        let machine = Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2, pid: 7 };
         Config::new(NodeConfig::new("same".into(), addr, 7946), machine)
     }
 

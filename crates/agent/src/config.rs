@@ -104,6 +104,8 @@ pub struct Machine {
     pub arch: String,
     /// Processors.
     pub cpu_count: usize,
+    /// The agent's process.
+    pub pid: u32,
 }
 
 /// Multicast discovery.

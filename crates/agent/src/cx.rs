@@ -3,15 +3,16 @@
 //! A part never calls another part: it leaves an [`Errand`], and the agent carries errands out in their
 //! order before the next input. So each part borrows only itself, and the order of effects is one queue.
 
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::io::{Clock, Outbox};
 use crate::join::Purpose;
+use crate::keeping::TagChange;
 use crate::log::Log;
 use crate::rpc::{Awaited, Ticket};
+use crate::telemetry::Telemetry;
 use std::collections::{BTreeMap, VecDeque};
 use villein_core::Node;
-use villein_core::command::Command;
-use villein_core::member::Tags;
+use villein_core::command::{Command, Reply};
 use villein_core::note::Level;
 use villein_core::text::Text;
 
@@ -26,7 +27,11 @@ pub(crate) enum Errand {
     JoinEnded(Purpose, Result<usize, String>),
     /// Change the tags of this node, after they were written to the tags file if there is one; the reply goes to
     /// the waiter.
-    SetTags { waiter: Waiter, tags: Tags },
+    ChangeTags(Waiter, TagChange),
+    /// Write the next file that is to be kept up to date.
+    KeepNext,
+    /// This is what the waiter gets for a command that the node never saw.
+    Reply(Waiter, Reply),
     /// The start is over.
     Running,
     /// Leave the cluster gracefully; the client, if one asks, is answered at the end.
@@ -70,13 +75,14 @@ pub(crate) struct Cx<'a> {
     pub(crate) node: &'a Node,
     pub(crate) counters: &'a mut Counters,
     pub(crate) log: &'a mut Log,
+    pub(crate) telemetry: &'a mut Telemetry,
     pub(crate) errands: &'a mut VecDeque<Errand>,
     pub(crate) out: &'a mut Outbox,
 }
 
 impl Cx<'_> {
     /// Appends a line to the log. Foreign parts of `text` are escaped by the caller.
-    pub(crate) fn log(&mut self, level: Level, component: &str, text: &str) {
+    pub(crate) fn log(&mut self, level: Level, component: &'static str, text: &str) {
         self.log.write(self.clock, (level, component), text, None, self.out);
     }
 
@@ -93,13 +99,21 @@ impl Cx<'_> {
     }
 
     /// Appends a line that is not sent to the monitor of this connection.
-    pub(crate) fn log_hidden(&mut self, conn: u64, level: Level, component: &str, text: &str) {
+    pub(crate) fn log_hidden(&mut self, conn: u64, level: Level, component: &'static str, text: &str) {
         self.log.write(self.clock, (level, component), text, Some(conn), self.out);
     }
 
     /// Prints a state or an error: `==> text` (agent.md 1.1).
     pub(crate) fn announce(&mut self, text: &str) {
-        self.out.print(format!("==> {text}\n").as_bytes());
+        self.print(&format!("==> {text}\n"));
+    }
+
+    /// Prints what is no line of the log. Where the log is for machines it does not stand among its lines.
+    pub(crate) fn print(&mut self, text: &str) {
+        match self.config.log_format {
+            LogFormat::Text => self.out.print(text.as_bytes()),
+            LogFormat::Json => self.out.print_error(text.as_bytes()),
+        }
     }
 
     pub(crate) fn errand(&mut self, errand: Errand) {
@@ -109,5 +123,11 @@ impl Cx<'_> {
     /// Asks the node for something.
     pub(crate) fn command(&mut self, waiter: Waiter, command: Command) {
         self.errand(Errand::Command(waiter, command));
+    }
+
+    /// Asks the node for something that comes before all errands that wait, because it was decided on what the
+    /// node shows now.
+    pub(crate) fn command_now(&mut self, waiter: Waiter, command: Command) {
+        self.errands.push_front(Errand::Command(waiter, command));
     }
 }

@@ -16,12 +16,14 @@ pub mod handler;
 mod invoke;
 pub mod io;
 mod join;
+mod json;
 mod keeping;
 mod lifecycle;
 pub mod limits;
 mod log;
 mod rpc;
 mod script;
+mod telemetry;
 mod throttle;
 
 pub use agent::Agent;

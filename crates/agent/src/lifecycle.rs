@@ -51,7 +51,7 @@ impl Lifecycle {
 
     /// Prints the banner and says what is odd about the settings.
     pub(crate) fn start(cx: &mut Cx<'_>) {
-        cx.out.print(banner::text(cx.config).as_bytes());
+        cx.print(&banner::text(cx.config));
         cx.log(Level::Info, "agent", "Serf agent starting");
         for (level, text) in &cx.config.start_lines {
             cx.log(*level, "agent", &escape::line(text.as_bytes()));
@@ -84,7 +84,7 @@ impl Lifecycle {
         }
         match result {
             Ok(count) => {
-                cx.out.print(format!("    Join completed. Synced with {count} initial agents\n").as_bytes());
+                cx.print(&format!("    Join completed. Synced with {count} initial agents\n"));
                 self.run(cx);
             }
             Err(why) => {
@@ -98,7 +98,7 @@ impl Lifecycle {
 
     fn run(&mut self, cx: &mut Cx<'_>) {
         self.phase = Phase::Running;
-        cx.out.print(b"\n==> Log data will now stream in as it occurs:\n\n");
+        cx.print("\n==> Log data will now stream in as it occurs:\n\n");
         cx.log.open_console(cx.out);
         cx.errand(Errand::Running);
     }

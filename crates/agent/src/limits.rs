@@ -8,8 +8,15 @@ pub const LOG_LINES: usize = 512;
 /// Bytes of one log line; the rest is cut off. More than the escaped output of a handler.
 pub const LOG_LINE_BYTES: usize = 16 << 10;
 
-/// Events that wait for one handler. At one per second this is a quarter of an hour; the oldest are dropped.
+/// Events that wait for one handler that says nothing else. At one per second this is a quarter of an hour; the
+/// oldest are dropped.
 pub const HANDLER_QUEUE: usize = 1024;
+
+/// Events that may wait for one handler at most: some hours of one per second, and some MiB when they are small.
+pub const HANDLER_QUEUE_MAX: usize = 1 << 14;
+
+/// Scripts of one handler at once: some such handlers share the processes that the host starts at once.
+pub const HANDLER_CONCURRENCY_MAX: usize = 64;
 
 /// Bytes of the events that wait for one handler: the member events of a large cluster, some times over.
 pub const HANDLER_QUEUE_BYTES: usize = 16 << 20;
@@ -23,6 +30,20 @@ pub const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Lines about one kind of thing that peers and clients do, in one [`LOSS_INTERVAL`]: more than people read,
 /// so what is beyond is only counted. Garbage without end makes some KiB of log in a second, not a full disk.
 pub const BURST_LINES: u32 = 20;
+
+/// The same line one after the other is written so often; the others are counted. Scripts that fire an event
+/// some times and count the lines still find them.
+pub const REPEATED_LINES: u32 = 5;
+
+/// Finished intervals of ten seconds whose metrics are kept: one minute (agent.md 16).
+pub const METRIC_INTERVALS: i64 = 6;
+
+/// Names of metrics in one interval. The agent's own are some dozens; those of events, queries and handlers make
+/// up the rest, and whoever invents more names than this is not charted.
+pub const METRIC_NAMES: usize = 512;
+
+/// Bytes of one packet with metrics: what fits into a datagram on every network.
+pub const METRIC_PACKET_BYTES: usize = 1400;
 
 /// RPC connections at once. Each honest client uses one.
 pub const RPC_CONNECTIONS: usize = 256;
@@ -79,3 +100,10 @@ pub const JOIN_LOOKUPS: usize = 8;
 
 /// How long a leave that a signal asked for may take in the profiles `lan` and `local` (agent.md 7).
 pub const LEAVE_ALLOWANCE: Duration = Duration::from_secs(3);
+
+/// Levels of lists and maps in a file. Two are meant for something; each costs some stack.
+pub const JSON_DEPTH: usize = 64;
+
+/// Changes of tags and keys that wait to be written to their files: one of each client, and as many of the
+/// cluster's keys. A disk that takes a second for each is minutes behind with as many.
+pub const KEPT_CHANGES: usize = 512;

@@ -7,9 +7,10 @@
 //! Invariant: a line is numbered once, kept among the last [`LOG_LINES`], and holds no control character
 //! that its writer did not mean.
 
-use crate::io::{Clock, Outbox};
+use crate::config::{Config, Facility, LogFormat};
+use crate::io::{Clock, Outbox, Sink};
 use crate::limits::{LOG_LINE_BYTES, LOG_LINES};
-use crate::throttle::Bursts;
+use crate::throttle::{Bursts, Repeats};
 use std::collections::VecDeque;
 use villein_core::note::Level;
 use villein_core::time::Instant;
@@ -20,47 +21,91 @@ pub(crate) struct Line {
     pub(crate) level: Level,
     /// `YYYY/MM/DD HH:MM:SS [LEVEL] component: text`, without the newline at its end.
     pub(crate) text: String,
+    component: &'static str,
+    /// Where the text after the component begins.
+    message: usize,
+    /// Of the local time in the text.
+    offset_seconds: i32,
     /// The RPC connection that this line is about and must not be sent to, lest it feeds on itself.
     pub(crate) hidden_from: Option<u64>,
 }
 
-/// All lines that are kept, and the console.
+/// All lines that are kept, and those who read them at once.
 #[derive(Debug)]
 pub(crate) struct Log {
     lines: VecDeque<Line>,
     /// Number of the line that is written next.
     end: u64,
     console_level: Level,
+    console_format: LogFormat,
     console_open: bool,
+    syslog: Option<Syslog>,
     bursts: Bursts,
+    repeats: Repeats,
 }
 
 impl Log {
     /// An empty log whose console is still closed.
-    pub(crate) fn new(console_level: Level) -> Log {
-        Log { lines: VecDeque::new(), end: 0, console_level, console_open: false, bursts: Bursts::default() }
+    pub(crate) fn new(config: &Config) -> Log {
+        Log {
+            lines: VecDeque::new(),
+            end: 0,
+            console_level: config.log_level,
+            console_format: config.log_format,
+            console_open: false,
+            syslog: config.syslog.map(|facility| Syslog { facility, pid: config.machine.pid }),
+            bursts: Bursts::default(),
+            repeats: Repeats::default(),
+        }
     }
 
-    /// Appends a line; `hidden_from` as in [`Line`].
+    /// From now on the console and syslog show lines of this level and above.
+    pub(crate) fn set_level(&mut self, level: Level) {
+        self.console_level = level;
+    }
+
+    /// Appends a line, unless it is the same again and again; `hidden_from` as in [`Line`].
     pub(crate) fn write(
         &mut self,
         clock: Clock,
-        (level, component): (Level, &str),
+        speaker: (Level, &'static str),
         text: &str,
         hidden_from: Option<u64>,
         out: &mut Outbox,
     ) {
-        let text = text.strip_suffix('\n').unwrap_or(text);
-        let text = format!("{} [{}] {component}: {}", time_text(clock), level_name(level), clipped(text));
-        let line = Line { level, text, hidden_from };
-        if self.console_open && level >= self.console_level {
-            print(&line, out);
+        let text = clipped(text.strip_suffix('\n').unwrap_or(text));
+        if hidden_from.is_none() && self.repeats.is_folded(speaker, text, clock.now) {
+            return;
         }
-        if self.lines.len() == LOG_LINES {
-            self.lines.pop_front();
+        if let Some(folded) = self.repeats.take_folded() {
+            self.append(clock, folded.speaker, &folded.text(), None, out);
         }
-        self.lines.push_back(line);
-        self.end += 1;
+        self.append(clock, speaker, text, hidden_from, out);
+        self.repeats.remember(speaker, text, clock.now);
+    }
+
+    /// Writes what was held back and is due: how many lines were left out of bursts that are over, and how often
+    /// the last line was repeated. To be called before lines are written.
+    pub(crate) fn end_bursts(&mut self, clock: Clock, out: &mut Outbox) {
+        if let Some(folded) = self.repeats.take_due(clock.now) {
+            self.append(clock, folded.speaker, &folded.text(), None, out);
+        }
+        while let Some(hidden) = self.bursts.end_one(clock.now) {
+            let text = format!("... and {} more like these ({})", hidden.count, hidden.kind);
+            self.write(clock, hidden.speaker, &text, None, out);
+        }
+    }
+
+    /// When something that was held back is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.bursts.deadline(), self.repeats.deadline()].into_iter().flatten().min()
+    }
+
+    /// The end is near: writes what was held back.
+    pub(crate) fn finish(&mut self, clock: Clock, out: &mut Outbox) {
+        if let Some(folded) = self.repeats.take_folded() {
+            self.append(clock, folded.speaker, &folded.text(), None, out);
+        }
     }
 
     /// Whether another line of a kind that strangers can cause may be written now.
@@ -73,24 +118,11 @@ impl Log {
         self.bursts.admit(kind, speaker, now)
     }
 
-    /// Says how many lines were left out of the bursts that are over. To be called before lines are written.
-    pub(crate) fn end_bursts(&mut self, clock: Clock, out: &mut Outbox) {
-        while let Some(hidden) = self.bursts.end_one(clock.now) {
-            let text = format!("... and {} more like these ({})", hidden.count, hidden.kind);
-            self.write(clock, hidden.speaker, &text, None, out);
-        }
-    }
-
-    /// When a burst is over of which lines were left out.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.bursts.deadline()
-    }
-
     /// Shows the lines that were collected, and from now on every line as it comes.
     pub(crate) fn open_console(&mut self, out: &mut Outbox) {
         if !std::mem::replace(&mut self.console_open, true) {
             for line in self.lines.iter().filter(|line| line.level >= self.console_level) {
-                print(line, out);
+                print(line, self.console_format, out);
             }
         }
     }
@@ -109,10 +141,89 @@ impl Log {
     pub(crate) fn line(&self, number: u64) -> Option<&Line> {
         self.lines.get(usize::try_from(number.checked_sub(self.first())?).ok()?)
     }
+
+    fn append(
+        &mut self,
+        clock: Clock,
+        (level, component): (Level, &'static str),
+        text: &str,
+        hidden_from: Option<u64>,
+        out: &mut Outbox,
+    ) {
+        let said = format!("{component}: {text}");
+        if level >= self.console_level
+            && let Some(syslog) = &self.syslog
+        {
+            out.report(Sink::Syslog, syslog.packet(clock, level, &said).as_bytes());
+        }
+        let prefix = format!("{} [{}] ", time_text(clock), level_name(level));
+        let line = Line {
+            level,
+            message: prefix.len() + component.len() + 2,
+            component,
+            offset_seconds: clock.offset_seconds,
+            text: prefix + &said,
+            hidden_from,
+        };
+        if self.console_open && level >= self.console_level {
+            print(&line, self.console_format, out);
+        }
+        if self.lines.len() == LOG_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+        self.end += 1;
+    }
 }
 
-fn print(line: &Line, out: &mut Outbox) {
-    out.print(format!("    {}\n", line.text).as_bytes());
+/// Who the lines for syslog are from.
+#[derive(Debug)]
+struct Syslog {
+    facility: Facility,
+    pid: u32,
+}
+
+impl Syslog {
+    /// `<PRI>Mon DD HH:MM:SS serf[PID]: TEXT` (agent.md 17). The name is the one that log collectors look for.
+    fn packet(&self, clock: Clock, level: Level, said: &str) -> String {
+        let severity = match level {
+            Level::Trace => 7,
+            Level::Debug => 6,
+            Level::Info => 5,
+            Level::Warn => 4,
+            Level::Err => 3,
+        };
+        let time = LocalTime::of(clock);
+        let month = MONTHS[usize::try_from(time.month - 1).expect("months begin with 1")];
+        format!(
+            "<{}>{month} {:2} {} serf[{}]: {said}",
+            u32::from(self.facility.0) * 8 + severity,
+            time.day,
+            time.of_day(),
+            self.pid
+        )
+    }
+}
+
+fn print(line: &Line, format: LogFormat, out: &mut Outbox) {
+    match format {
+        LogFormat::Text => out.print(format!("    {}\n", line.text).as_bytes()),
+        LogFormat::Json => out.print(format!("{}\n", json(line)).as_bytes()),
+    }
+}
+
+/// One object in one line: `time` (RFC 3339), `level`, `component`, `message`.
+fn json(line: &Line) -> serde_json::Value {
+    let (date, of_day) = (line.text[..10].replace('/', "-"), &line.text[11..19]);
+    let minutes = line.offset_seconds / 60;
+    let sign = if minutes < 0 { '-' } else { '+' };
+    let (hours, minutes) = (minutes.abs() / 60, minutes.abs() % 60);
+    serde_json::json!({
+        "time": format!("{date}T{of_day}{sign}{hours:02}:{minutes:02}"),
+        "level": level_name(line.level),
+        "component": line.component,
+        "message": &line.text[line.message..],
+    })
 }
 
 fn clipped(text: &str) -> &str {
@@ -137,11 +248,39 @@ pub(crate) fn level_named(name: &str) -> Option<Level> {
         .find(|&level| level_name(level) == name)
 }
 
+/// What clocks on the wall show.
+pub(crate) struct LocalTime {
+    year: i64,
+    month: i64,
+    day: i64,
+    /// Of the day.
+    second: i64,
+}
+
+impl LocalTime {
+    pub(crate) fn of(clock: Clock) -> LocalTime {
+        let local = clock.unix_seconds.saturating_add(i64::from(clock.offset_seconds));
+        let (year, month, day) = civil_date(local.div_euclid(86_400));
+        LocalTime { year, month, day, second: local.rem_euclid(86_400) }
+    }
+
+    /// `YYYY-MM-DD HH:MM:SS`.
+    pub(crate) fn dashed(&self) -> String {
+        format!("{:04}-{:02}-{:02} {}", self.year, self.month, self.day, self.of_day())
+    }
+
+    /// `HH:MM:SS`.
+    fn of_day(&self) -> String {
+        format!("{:02}:{:02}:{:02}", self.second / 3600, self.second / 60 % 60, self.second % 60)
+    }
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 fn time_text(clock: Clock) -> String {
-    let local = clock.unix_seconds.saturating_add(i64::from(clock.offset_seconds));
-    let (year, month, day) = civil_date(local.div_euclid(86_400));
-    let second = local.rem_euclid(86_400);
-    format!("{year:04}/{month:02}/{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+    let time = LocalTime::of(clock);
+    format!("{:04}/{:02}/{:02} {}", time.year, time.month, time.day, time.of_day())
 }
 
 /// Year, month and day of the Gregorian calendar, so many days after 1970-01-01.
@@ -163,10 +302,21 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Machine;
     use crate::io::Action;
+    use crate::limits::{LOSS_INTERVAL, REPEATED_LINES};
+    use std::net::{IpAddr, Ipv4Addr};
+    use villein_core::config::Config as NodeConfig;
+    use villein_core::member::WireAddr;
 
     fn clock(unix_seconds: i64, offset_seconds: i32) -> Clock {
         Clock { now: Instant::ORIGIN, unix_seconds, offset_seconds }
+    }
+
+    fn config(log_level: Level) -> Config {
+        let addr = WireAddr::from_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let machine = Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 1, pid: 4711 };
+        Config { log_level, ..Config::new(NodeConfig::new("a".into(), addr, 7946), machine) }
     }
 
     fn printed(out: &Outbox) -> String {
@@ -197,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_console_shows_what_was_collected_when_it_opens() {
-        let (mut log, mut out) = (Log::new(Level::Info), Outbox::new());
+        let (mut log, mut out) = (Log::new(&config(Level::Info)), Outbox::new());
         log.write(clock(0, 0), (Level::Info, "agent"), "one", None, &mut out);
         log.write(clock(0, 0), (Level::Debug, "agent"), "hidden", None, &mut out);
         assert!(out.is_empty());
@@ -212,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_kept_by_number() {
-        let (mut log, mut out) = (Log::new(Level::Err), Outbox::new());
+        let (mut log, mut out) = (Log::new(&config(Level::Err)), Outbox::new());
         for number in 0..LOG_LINES as u64 + 3 {
             log.write(clock(0, 0), (Level::Trace, "agent"), &number.to_string(), None, &mut out);
         }
@@ -224,9 +374,77 @@ mod tests {
 
     #[test]
     fn long_lines_are_cut_between_characters() {
-        let (mut log, mut out) = (Log::new(Level::Err), Outbox::new());
+        let (mut log, mut out) = (Log::new(&config(Level::Err)), Outbox::new());
         log.write(clock(0, 0), (Level::Info, "agent"), &"\u{e9}".repeat(LOG_LINE_BYTES), None, &mut out);
         let kept = log.line(0).unwrap().text.len();
         assert!(kept <= LOG_LINE_BYTES + 40 && kept > LOG_LINE_BYTES - 2, "{kept}");
+    }
+
+    #[test]
+    fn lines_can_be_objects() {
+        let config = Config { log_format: LogFormat::Json, ..config(Level::Info) };
+        let (mut log, mut out) = (Log::new(&config), Outbox::new());
+        log.open_console(&mut out);
+        log.write(clock(0, -5400), (Level::Warn, "agent.ipc"), "say \"no\"\n\tand: why", None, &mut out);
+        assert_eq!(
+            printed(&out),
+            "{\"time\":\"1969-12-31T22:30:00-01:30\",\"level\":\"WARN\",\"component\":\"agent.ipc\",\
+             \"message\":\"say \\\"no\\\"\\n\\tand: why\"}\n"
+        );
+        let text = "1969/12/31 22:30:00 [WARN] agent.ipc: say \"no\"\n\tand: why";
+        assert_eq!(log.line(0).unwrap().text, text, "monitors get text");
+    }
+
+    #[test]
+    fn syslog_gets_what_the_console_shows_at_once() {
+        let config = Config { syslog: Some(Facility(16)), ..config(Level::Info) };
+        let (mut log, mut out) = (Log::new(&config), Outbox::new());
+        let levels = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Err];
+        for level in levels {
+            log.write(clock(1_795_380_331, 0), (level, "agent"), "x", None, &mut out);
+        }
+        log.set_level(Level::Trace);
+        log.write(clock(1_793_750_400, 0), (Level::Trace, "serf"), "one\ntwo", None, &mut out);
+        let packets: Vec<String> = (out.actions())
+            .map(|action| match action {
+                Action::Report { sink: Sink::Syslog, bytes } => String::from_utf8_lossy(bytes).into_owned(),
+                other => panic!("only packets are made, not {other:?}"),
+            })
+            .collect();
+        let wanted = [
+            "<133>Nov 22 20:45:31 serf[4711]: agent: x",
+            "<132>Nov 22 20:45:31 serf[4711]: agent: x",
+            "<131>Nov 22 20:45:31 serf[4711]: agent: x",
+            "<135>Nov  4 00:00:00 serf[4711]: serf: one\ntwo",
+        ];
+        assert_eq!(packets, wanted);
+    }
+
+    #[test]
+    fn a_line_that_repeats_is_folded() {
+        let (mut log, mut out) = (Log::new(&config(Level::Info)), Outbox::new());
+        log.open_console(&mut out);
+        let at = |now: Instant| Clock { now, ..clock(0, 0) };
+        let again = |log: &mut Log, out: &mut Outbox, count: u32| {
+            for _ in 0..count {
+                log.write(at(Instant::ORIGIN), (Level::Info, "agent"), "again", None, out);
+            }
+        };
+        again(&mut log, &mut out, REPEATED_LINES + 7);
+        assert_eq!(printed(&out).lines().count(), REPEATED_LINES as usize);
+        assert_eq!(log.deadline(), Some(Instant::ORIGIN + LOSS_INTERVAL));
+        log.write(at(Instant::ORIGIN), (Level::Info, "agent"), "other", None, &mut out);
+        let text = printed(&out);
+        let mut last = text.lines().rev();
+        assert!(last.next().unwrap().ends_with("[INFO] agent: other"));
+        assert!(last.next().unwrap().ends_with("[INFO] agent: ... the last line came 7 more times"));
+        again(&mut log, &mut out, REPEATED_LINES + 1);
+        out.clear();
+        log.end_bursts(at(Instant::ORIGIN + LOSS_INTERVAL), &mut out);
+        assert!(printed(&out).ends_with("the last line came 1 more times\n"));
+        assert_eq!(log.deadline(), None);
+        again(&mut log, &mut out, 1);
+        log.finish(at(Instant::ORIGIN), &mut out);
+        assert!(printed(&out).ends_with("the last line came 1 more times\n"));
     }
 }

@@ -2,10 +2,10 @@
 //! reports it.
 //!
 //! A [`Throttle`] counts losses of which only the number matters. [`Bursts`] lets single lines through as
-//! long as they are few. Invariant: in one [`LOSS_INTERVAL`] a loss makes at most one line, and lines of one
+//! long as they are few. [`Repeats`] folds a line that comes again and again. Invariant: in one [`LOSS_INTERVAL`] a loss makes at most one line, and lines of one
 //! kind are at most [`BURST_LINES`] and one that counts the others.
 
-use crate::limits::{BURST_LINES, LOSS_INTERVAL};
+use crate::limits::{BURST_LINES, LOSS_INTERVAL, REPEATED_LINES};
 use std::collections::BTreeMap;
 use villein_core::note::Level;
 use villein_core::time::Instant;
@@ -83,9 +83,108 @@ impl Bursts {
     }
 }
 
+/// A line that comes again and again: the first few are written, the others counted.
+#[derive(Debug, Default)]
+pub(crate) struct Repeats {
+    last: Option<Repeated>,
+}
+
+/// The last line, and what became of its likes.
+#[derive(Debug)]
+struct Repeated {
+    speaker: (Level, &'static str),
+    text: String,
+    written: u32,
+    folded: u64,
+    /// When the likes that were not written are told at the latest.
+    until: Instant,
+}
+
+/// How often a line was not written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Folded {
+    pub(crate) speaker: (Level, &'static str),
+    count: u64,
+}
+
+impl Folded {
+    /// The text of the line that says so.
+    pub(crate) fn text(&self) -> String {
+        format!("... the last line came {} more times", self.count)
+    }
+}
+
+impl Repeats {
+    /// Whether this line is the last one once more and need not be written; if so it is counted.
+    pub(crate) fn is_folded(&mut self, speaker: (Level, &'static str), text: &str, now: Instant) -> bool {
+        let Some(last) = &mut self.last else { return false };
+        if last.speaker != speaker || last.text != text || last.written < REPEATED_LINES {
+            return false;
+        }
+        if last.folded == 0 {
+            last.until = now + LOSS_INTERVAL;
+        }
+        last.folded += 1;
+        true
+    }
+
+    /// A line was written. A line that is still repeated goes on being folded.
+    pub(crate) fn remember(&mut self, speaker: (Level, &'static str), text: &str, now: Instant) {
+        match &mut self.last {
+            Some(last) if last.speaker == speaker && last.text == text => last.written += 1,
+            last => {
+                let until = now + LOSS_INTERVAL;
+                *last = Some(Repeated { speaker, text: text.to_owned(), written: 1, folded: 0, until });
+            }
+        }
+    }
+
+    /// What was folded, because another line comes.
+    pub(crate) fn take_folded(&mut self) -> Option<Folded> {
+        let last = self.last.as_mut().filter(|last| last.folded > 0)?;
+        Some(Folded { speaker: last.speaker, count: std::mem::take(&mut last.folded) })
+    }
+
+    /// What was folded for long enough.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Folded> {
+        self.last.as_ref().filter(|last| last.until <= now)?;
+        self.take_folded()
+    }
+
+    /// When something folded is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.last.as_ref().filter(|last| last.folded > 0).map(|last| last.until)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_repeats_is_folded_and_told_once_in_a_while() {
+        let mut repeats = Repeats::default();
+        let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
+        let (speaker, other) = ((Level::Info, "agent"), (Level::Warn, "agent"));
+        let mut say = |speaker, text, now| {
+            let folded = repeats.is_folded(speaker, text, now);
+            if !folded {
+                repeats.remember(speaker, text, now);
+            }
+            (folded, repeats.deadline())
+        };
+        for _ in 0..REPEATED_LINES {
+            assert_eq!(say(speaker, "a", at(0)), (false, None));
+        }
+        assert_eq!(say(speaker, "a", at(500)), (true, Some(at(1500))));
+        assert_eq!(say(speaker, "a", at(600)), (true, Some(at(1500))));
+        assert_eq!(repeats.take_due(at(1499)), None);
+        assert_eq!(repeats.take_due(at(1500)), Some(Folded { speaker, count: 2 }));
+        assert_eq!((repeats.take_due(at(9000)), repeats.deadline()), (None, None));
+        assert!(!repeats.is_folded(other, "a", at(9000)), "it is another line");
+        assert!(repeats.is_folded(speaker, "a", at(9000)), "it is still the same line");
+        assert_eq!(repeats.take_folded().map(|folded| folded.count), Some(1));
+    }
 
     #[test]
     fn one_line_per_interval_tells_the_total() {

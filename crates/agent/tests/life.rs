@@ -3,7 +3,7 @@
 mod lab;
 
 use lab::{Lab, config};
-use villein_agent::io::{Input, Signal};
+use villein_agent::io::{Input, Signal, Sink};
 use villein_core::note::Level;
 use villein_core::time::Duration;
 
@@ -220,4 +220,53 @@ fn tags_that_hide_each_other_are_said() {
     config.node.tags = [("a-b".into(), "1".into()), ("a.b".into(), "2".into())].into();
     let lab = Lab::new(config);
     assert!(lab.printed.contains("[WARN] agent: handlers do not see tag 'a-b'"), "{}", lab.printed);
+}
+
+#[test]
+fn metrics_of_the_last_minute_are_shown_on_demand() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.signal(Signal::User1);
+    assert_eq!(lab.printed_errors, "", "no interval is over yet");
+    lab.pass(Duration::from_secs(12));
+    lab.signal(Signal::User1);
+    for wanted in [
+        "[C] 'serf-agent.agent.ipc.accept': Count: 1 Sum: 1.000 LastUpdated: 2026-11-22 20:08:16 +0000 UTC m=+0.000000000\n",
+        "[C] 'serf-agent.agent.ipc.command': Count: 1 ",
+        "[C] 'serf-agent.serf.member.join': Count: 1 ",
+        "[2026-11-22 20:08:10 +0000 UTC][C] ",
+    ] {
+        assert!(lab.printed_errors.contains(wanted), "{wanted}: {}", lab.printed_errors);
+    }
+}
+
+#[test]
+fn sinks_are_told_within_a_second_and_their_failure_once() {
+    let mut config = config();
+    config.metric_sinks = vec![Sink::Statsd];
+    let mut lab = Lab::new(config);
+    lab.pass(Duration::from_secs(2));
+    let reported = lab.reported.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes)).collect::<String>();
+    assert!(reported.contains("serf-agent.serf.member.join:1.000000|c\n"), "{reported}");
+    for _ in 0..3 {
+        lab.give(Input::SinkFailed { sink: Sink::Statsd, why: "connection refused" });
+    }
+    assert_eq!(lab.printed.matches("metrics do not reach statsd: connection refused").count(), 1);
+}
+
+#[test]
+fn a_log_for_machines_stands_alone_on_standard_output() {
+    let mut config = config();
+    config.log_format = villein_agent::config::LogFormat::Json;
+    let mut lab = Lab::new(config);
+    lab.signal(Signal::Terminate);
+    assert!(
+        lab.printed.lines().count() > 3
+            && lab
+                .printed
+                .lines()
+                .all(|line| line.starts_with("{\"time\":\"2026-11-22T20:08:16+00:00\",\"level\":"))
+    );
+    assert!(lab.printed_errors.starts_with("==> Serf agent running!\n"), "{}", lab.printed_errors);
+    assert!(lab.printed_errors.contains("==> Caught signal: terminated\n"), "{}", lab.printed_errors);
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+pub(crate) use villein_core::gotext::parse_duration;
 use villein_core::gotext::quote;
 
 /// Why a value is refused.
@@ -143,70 +144,6 @@ fn underscores_separate_digits(unsigned: &str) -> bool {
     })
 }
 
-/// Nanoseconds of a duration, or Go's words about why it is none (`time: missing unit in duration "5"`).
-pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
-    let quoted = || quote(text.as_bytes());
-    let invalid = || format!("time: invalid duration {}", quoted());
-    let (negative, mut rest) = split_sign(text);
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total: u64 = 0;
-    while !rest.is_empty() {
-        let (whole, after_whole) = split_while(rest, |byte| byte.is_ascii_digit());
-        let (fraction, after_number) = match after_whole.strip_prefix('.') {
-            Some(behind) => split_while(behind, |byte| byte.is_ascii_digit()),
-            None => ("", after_whole),
-        };
-        if whole.is_empty() && fraction.is_empty() {
-            return Err(invalid());
-        }
-        let (unit, after_unit) = split_while(after_number, |byte| byte != b'.' && !byte.is_ascii_digit());
-        if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {}", quoted()));
-        }
-        let nanos = unit_nanos(unit).ok_or_else(|| {
-            format!("time: unknown unit {} in duration {}", quote(unit.as_bytes()), quoted())
-        })?;
-        total =
-            amount(whole, fraction, nanos).and_then(|part| total.checked_add(part)).ok_or_else(invalid)?;
-        rest = after_unit;
-    }
-    let signed = if negative { 0i64.checked_sub_unsigned(total) } else { total.try_into().ok() };
-    signed.ok_or_else(invalid)
-}
-
-fn split_while(text: &str, keep: impl Fn(u8) -> bool) -> (&str, &str) {
-    let end = text.bytes().position(|byte| !keep(byte)).unwrap_or(text.len());
-    text.split_at(end)
-}
-
-fn unit_nanos(unit: &str) -> Option<u64> {
-    Some(match unit {
-        "ns" => 1,
-        // The micro sign and the Greek letter look alike, and both are typed.
-        "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        _ => return None,
-    })
-}
-
-/// `whole.fraction` units of `nanos` each, cut to whole nanoseconds; `None` when it does not fit.
-fn amount(whole: &str, fraction: &str, nanos: u64) -> Option<u64> {
-    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    // An hour has 3.6e12 nanoseconds: what stands behind the 18th decimal cannot be seen.
-    let digits = &fraction[..fraction.len().min(18)];
-    let numerator: u128 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
-    let part = numerator * u128::from(nanos) / 10u128.pow(digits.len() as u32);
-    whole.checked_mul(nanos)?.checked_add(u64::try_from(part).ok()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,50 +181,6 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(parse_int(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn durations() {
-        let cases = [
-            ("1h15m", 4_500_000_000_000),
-            ("1.5s", 1_500_000_000),
-            ("-1s", -1_000_000_000),
-            ("+1s", 1_000_000_000),
-            ("0", 0),
-            ("-0", 0),
-            (".5s", 500_000_000),
-            ("1.s", 1_000_000_000),
-            ("500ms", 500_000_000),
-            ("3us", 3_000),
-            ("3µs", 3_000),
-            ("3μs", 3_000),
-            ("0.3333333333333333333h", 1_199_999_999_999),
-            ("9223372036854775807ns", i64::MAX),
-            ("-9223372036854775808ns", i64::MIN),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(parse_duration(text), Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_that_are_none() {
-        let cases = [
-            ("", "time: invalid duration \"\""),
-            ("-", "time: invalid duration \"-\""),
-            ("abc", "time: invalid duration \"abc\""),
-            (".s", "time: invalid duration \".s\""),
-            ("5", "time: missing unit in duration \"5\""),
-            ("1.5", "time: missing unit in duration \"1.5\""),
-            ("1d", "time: unknown unit \"d\" in duration \"1d\""),
-            ("1s ", "time: unknown unit \"s \" in duration \"1s \""),
-            ("9223372036854775808ns", "time: invalid duration \"9223372036854775808ns\""),
-            ("99999999h", "time: invalid duration \"99999999h\""),
-            ("99999999999999999999999s", "time: invalid duration \"99999999999999999999999s\""),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(parse_duration(text), Err(expected.to_owned()), "{text}");
         }
     }
 

@@ -206,8 +206,9 @@ impl Broadcasts {
         if self.finished.is_empty() { None } else { Some(self.finished.remove(0)) }
     }
 
-    /// Adds to `batch` what fits into `room` bytes of one packet (gossip.md 10.3).
-    pub(crate) fn fill(&mut self, room: usize, batch: &mut Batch) {
+    /// Adds to `batch` what fits into `room` bytes of one packet (gossip.md 10.3). `told` hears the length of each
+    /// message of the Serf layer.
+    pub(crate) fn fill(&mut self, room: usize, batch: &mut Batch, mut told: impl FnMut(usize)) {
         let limit = retransmit_limit(self.retransmit_mult, self.nodes);
         let most = limits::COMPOUND_PARTS.saturating_sub(batch.len());
         let used =
@@ -219,7 +220,10 @@ impl Broadcasts {
             if room <= 3 {
                 break;
             }
-            room -= queue.extract((3, room, most), limit, &mut self.finished, |bytes| batch.push_user(bytes));
+            room -= queue.extract((3, room, most), limit, &mut self.finished, |bytes| {
+                told(bytes.len());
+                batch.push_user(bytes);
+            });
         }
     }
 }

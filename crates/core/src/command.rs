@@ -181,6 +181,8 @@ pub enum CommandError {
     TagsTooLong(usize),
     /// A change of tags after a leave began; nobody would hear of it.
     TagsAfterLeave,
+    /// The tags could not be written to their file, and were not changed: the words for the operator.
+    TagsNotKept(String),
     /// The tag update did not get out in time.
     UpdateTimedOut,
     /// As many commands of this kind as are allowed are under way.
@@ -211,6 +213,7 @@ impl fmt::Display for CommandError {
             Self::ResponseTooLong(limit) => write!(f, "response exceeds limit of {limit} bytes"),
             Self::TagsTooLong(limit) => write!(f, "Encoded length of tags exceeds limit of {limit} bytes"),
             Self::TagsAfterLeave => f.write_str("Serf can't change tags after Leave or Shutdown"),
+            Self::TagsNotKept(why) => f.write_str(why),
             Self::UpdateTimedOut => f.write_str("timeout waiting for update broadcast"),
             Self::Busy => f.write_str("too many requests of this kind are under way"),
         }

@@ -3,6 +3,7 @@
 use crate::broadcast::Broadcasts;
 use crate::coordinate::Coordinates;
 use crate::io::Outbox;
+use crate::metric::{Metric, Metrics};
 use crate::note::Note;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -24,10 +25,23 @@ pub(crate) struct Cx<'a> {
     pub(crate) broadcasts: &'a mut Broadcasts,
     /// Where nodes are in the network.
     pub(crate) coordinates: &'a mut Coordinates,
+    /// What is measured.
+    pub(crate) metrics: &'a mut Metrics,
 }
 
 impl Cx<'_> {
     pub(crate) fn note(&mut self, note: Note) {
         self.out.note(note);
+    }
+
+    /// Lets gossip ride along in the packet that is put together, as far as there is room.
+    pub(crate) fn fill(&mut self, room: usize) {
+        let Cx { broadcasts, batch, metrics, now, .. } = self;
+        broadcasts.fill(room, batch, |length| metrics.count(Metric::MsgsSent, length as f64, *now));
+    }
+
+    /// Takes one value of a metric in.
+    pub(crate) fn count(&mut self, metric: Metric, value: f64) {
+        self.metrics.count(metric, value, self.now);
     }
 }

@@ -206,24 +206,26 @@ impl Outbox {
         self.warnings.clear();
     }
 
-    /// Appends a datagram that `write` puts together; an empty one is not sent.
-    pub(crate) fn send(&mut self, to: SocketAddr, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends a datagram that `write` puts together; an empty one is not sent. Returns its length.
+    pub(crate) fn send(&mut self, to: SocketAddr, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         let start = self.bytes.len();
         write(&mut self.bytes);
         if self.bytes.len() > start {
             self.entries.push(Entry::Send(to, start..self.bytes.len()));
         }
+        self.bytes.len() - start
     }
 
     pub(crate) fn connect(&mut self, id: StreamId, to: SocketAddr) {
         self.entries.push(Entry::Connect(id, to));
     }
 
-    /// Appends stream bytes that `write` puts together.
-    pub(crate) fn write(&mut self, id: StreamId, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends stream bytes that `write` puts together. Returns their number.
+    pub(crate) fn write(&mut self, id: StreamId, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         let start = self.bytes.len();
         write(&mut self.bytes);
         self.entries.push(Entry::Write(id, start..self.bytes.len()));
+        self.bytes.len() - start
     }
 
     pub(crate) fn close(&mut self, id: StreamId) {

@@ -126,3 +126,7 @@ pub const MDNS_HOSTS: usize = 1024;
 
 /// Bytes of a multicast DNS message (RFC 6762 section 17).
 pub const MDNS_MESSAGE: usize = 9000;
+
+/// Single measured values that wait to be read: sixteen inputs full of messages. Whoever wants them reads after
+/// every input.
+pub const METRIC_VALUES: usize = 4096;

@@ -5,13 +5,14 @@
 //! which are carried over here, in order, before the next message is looked at.
 
 use crate::broadcast::{Broadcasts, SerfQueue};
-use crate::command::{Command, CommandId};
+use crate::command::{Command, CommandError, CommandId};
 use crate::config::Config;
 use crate::coordinate::{Coordinate, Coordinates};
 use crate::crypto::Keyring;
 use crate::cx::Cx;
 use crate::io::{Input, Outbox};
-use crate::member::Member;
+use crate::member::{Member, Tags};
+use crate::metric::{Metric, Metrics};
 use crate::note::Note;
 use crate::rng::Rng;
 use crate::serf::Serf;
@@ -41,6 +42,7 @@ pub struct Node {
     batch: Batch,
     broadcasts: Broadcasts,
     coordinates: Coordinates,
+    metrics: Metrics,
     swim: Swim,
     serf: Serf,
     notices: Vec<Notice>,
@@ -95,6 +97,7 @@ impl Node {
             batch: Batch::default(),
             broadcasts: Broadcasts::new(config.profile.retransmit_mult),
             coordinates: Coordinates::new(),
+            metrics: Metrics::new(),
             serf: Serf::new(&config, restored, now),
             swim: Swim::new(config),
             notices: Vec::new(),
@@ -147,6 +150,11 @@ impl Node {
         self.serf.local_member()
     }
 
+    /// Whether [`Command::SetTags`] with these would be taken now.
+    pub fn check_tags(&self, tags: &Tags) -> Result<(), CommandError> {
+        self.serf.check_tags(tags)
+    }
+
     /// How many nodes the gossip layer holds alive or suspects, this one included.
     pub fn live_nodes(&self) -> usize {
         self.swim.live_nodes()
@@ -178,6 +186,29 @@ impl Node {
         }
     }
 
+    /// What was measured since the last [`take_metrics`](Node::take_metrics).
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What was measured since the last call; the tallies begin anew. The log of single values stays.
+    pub fn take_metrics(&mut self) -> Metrics {
+        let taken = self.metrics.tallies();
+        self.metrics.reset();
+        taken
+    }
+
+    /// Whether each measured value is wanted by itself. Then they are to be taken with
+    /// [`drain_values`](Node::drain_values) after every input; what finds no room is dropped and counted.
+    pub fn log_values(&mut self, wanted: bool) {
+        self.metrics.set_log(wanted);
+    }
+
+    /// The logged values, in the order in which they were measured; none while they are not wanted.
+    pub fn drain_values(&mut self) -> impl Iterator<Item = (Metric, f64)> + '_ {
+        self.metrics.drain()
+    }
+
     fn lend<'a>(
         &'a mut self,
         now: Instant,
@@ -191,11 +222,13 @@ impl Node {
             batch: &mut self.batch,
             broadcasts: &mut self.broadcasts,
             coordinates: &mut self.coordinates,
+            metrics: &mut self.metrics,
         };
         (&mut self.swim, &mut self.serf, &mut self.notices, cx)
     }
 
     fn on_datagram(&mut self, from: SocketAddr, bytes: &[u8], out: &mut Outbox) {
+        self.metrics.count(Metric::UdpReceived, bytes.len() as f64, self.now);
         let mut parts = std::mem::take(&mut self.parts);
         if let Err(refusal) = self.codec.open(bytes, &mut parts) {
             out.note(Note::PacketRefused { from, why: refusal.text() });

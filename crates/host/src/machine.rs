@@ -19,6 +19,7 @@ pub fn machine() -> Machine {
         os: consts::OS.to_owned(),
         arch: shared_name(consts::ARCH).to_owned(),
         cpu_count: thread::available_parallelism().map_or(1, usize::from),
+        pid: std::process::id(),
     }
 }
 

@@ -26,6 +26,7 @@ use villein_rpc::{Reply as Body, ResponseHeader, request};
 impl Session {
     /// Evaluates one request.
     pub(super) fn evaluate(&mut self, seq: u64, request: Request, cx: &mut Cx<'_>) -> Outcome {
+        cx.telemetry.count("agent.ipc.command", cx.clock);
         if !self.greeted && !matches!(request, Request::Handshake(_)) {
             self.refuse(seq, "Handshake required", cx);
             return Outcome::Refused("Failed to evaluate request: Handshake required".to_owned());
@@ -157,13 +158,12 @@ impl Session {
     }
 
     fn tags(&mut self, seq: u64, body: &TagChange, cx: &mut Cx<'_>) -> Outcome {
-        let mut tags = cx.node.local_member().tags;
-        for name in &body.delete_tags {
-            tags.remove(name.as_bytes());
-        }
-        tags.extend(body.tags.iter().map(|(name, value)| (core_text(name), core_text(value))));
+        let change = crate::keeping::TagChange {
+            delete: body.delete_tags.iter().map(core_text).collect(),
+            set: body.tags.iter().map(|(name, value)| (core_text(name), core_text(value))).collect(),
+        };
         let waiter = Waiter::Rpc(self.wait(seq), Awaited::Plain);
-        cx.errand(Errand::SetTags { waiter, tags });
+        cx.errand(Errand::ChangeTags(waiter, change));
         Outcome::Answered
     }
 

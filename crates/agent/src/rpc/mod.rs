@@ -91,6 +91,7 @@ impl Rpc {
             }
             return;
         }
+        cx.telemetry.count("agent.ipc.accept", cx.clock);
         let text = format!("Accepted client: {from}");
         cx.log_sparingly("accepted clients", (Level::Info, "agent.ipc"), &text);
         self.sessions.insert(conn, Session::new(conn, from, cx.clock.now));

@@ -64,7 +64,7 @@ pub(crate) fn config() -> Config {
     let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut node = NodeConfig::new("alpha".into(), WireAddr::from_ip(ip), 7946);
     node.tags.insert("role".into(), "web".into());
-    Config::new(node, Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2 })
+    Config::new(node, Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2, pid: 7 })
 }
 
 /// Handlers from their texts.

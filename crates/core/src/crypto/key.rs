@@ -7,8 +7,13 @@ use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aes::Aes192;
 use aes_gcm::{AeadInOut as _, Aes128Gcm, Aes256Gcm, AesGcm, KeyInit as _};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, PAD, STANDARD};
 use std::fmt;
+
+/// As lenient as operators know it: bits behind the last byte need not be zero.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, PAD.with_decode_allow_trailing_bits(true));
 
 /// Bytes of a nonce.
 pub(super) const NONCE: usize = 12;
@@ -30,9 +35,7 @@ impl Key {
 
     /// The key written as `text` in padded standard base64, as in flags and files.
     pub fn from_base64(text: &str) -> Result<Key, KeyError> {
-        let bytes =
-            STANDARD.decode(text).map_err(|error| KeyError::Base64 { at: offset(&error, text.len()) })?;
-        Key::from_bytes(&bytes)
+        Key::from_bytes(&decode_base64(text.as_bytes())?)
     }
 
     /// The secret itself.
@@ -74,6 +77,12 @@ impl Key {
         }
         .is_ok()
     }
+}
+
+/// The bytes of padded standard base64, which may be too few or too many for a key. Line breaks are skipped.
+pub fn decode_base64(text: &[u8]) -> Result<Vec<u8>, KeyError> {
+    let text: Vec<u8> = text.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+    LENIENT.decode(&text).map_err(|error| KeyError::Base64 { at: offset(&error, &text) })
 }
 
 impl PartialEq for Key {
@@ -133,12 +142,12 @@ impl Cipher {
     }
 }
 
-fn offset(error: &base64::DecodeError, length: usize) -> usize {
+/// Where the first wrong byte is; of a group that is cut short, where it begins.
+fn offset(error: &base64::DecodeError, text: &[u8]) -> usize {
     match error {
-        base64::DecodeError::InvalidByte(at, _) => *at,
-        base64::DecodeError::InvalidLastSymbol { .. }
-        | base64::DecodeError::InvalidLength(_)
-        | base64::DecodeError::InvalidPadding => length,
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol { offset: at, .. } => *at,
+        _ if text.ends_with(b"=") => text.len(),
+        _ => text.len() / 4 * 4,
     }
 }
 
@@ -167,6 +176,27 @@ mod tests {
             "illegal base64 data at input byte 0"
         );
         assert_eq!(Key::from_base64("YWJj"), Err(KeyError::Size));
+    }
+
+    /// The reference names the same bytes.
+    #[test]
+    fn what_is_no_base64_is_wrong_from_some_byte_on() {
+        for (text, at) in [
+            ("***", 0),
+            ("A", 0),
+            ("not base64!", 3),
+            ("T9jncgl9mbLus+baTTa7q7nPSUrXwbDi2dhbtqir37s", 40),
+            ("AAA", 0),
+            ("AA=", 3),
+            ("A===", 1),
+            ("AAAAA===", 5),
+            ("=", 0),
+            ("AAAA*", 4),
+        ] {
+            assert_eq!(decode_base64(text.as_bytes()), Err(KeyError::Base64 { at }), "{text}");
+        }
+        assert_eq!(decode_base64(b""), Ok(Vec::new()));
+        assert_eq!(decode_base64(b"AB==\n"), Ok(vec![0]));
     }
 
     #[test]

@@ -9,5 +9,5 @@
 mod key;
 mod keyring;
 
-pub use key::{Key, KeyError};
+pub use key::{Key, KeyError, decode_base64};
 pub use keyring::{Keyring, KeyringError, OpenError, Version};

@@ -12,6 +12,7 @@ mod translate;
 use crate::limits;
 use regex::{Regex, RegexBuilder};
 use std::borrow::Cow;
+use std::fmt;
 
 /// How much of a value an expression must match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +40,17 @@ impl Allowance {
         (count <= limits::EXPRESSIONS).then_some(Allowance { text, program })
     }
 
-    /// The error says in a few words why `expr` is no expression, or costs too much.
-    pub fn compile(&mut self, expr: &[u8], extent: Extent) -> Result<Expression, String> {
-        let expr = std::str::from_utf8(expr).map_err(|_| "invalid UTF-8")?;
+    /// The error says why `expr` is no expression, or that it costs too much.
+    pub fn compile(&mut self, expr: &[u8], extent: Extent) -> Result<Expression, Refusal> {
+        let expr = std::str::from_utf8(expr).map_err(|_| Refusal::Malformed("invalid UTF-8".to_owned()))?;
         self.spend(expr.len())?;
         if translate::is_literal(expr) {
             return Ok(Expression(Matcher::Literal { text: expr.to_owned(), extent }));
         }
-        let translated = translate::translate(expr)?;
+        let translated = translate::translate(expr).map_err(|why| match why {
+            translate::TOO_DEEP => Refusal::TooCostly(why),
+            _ => Refusal::Malformed(why.to_owned()),
+        })?;
         self.spend(translated.wide_sets * limits::EXPRESSION_WIDE_SET)?;
         // Anchored at its beginning in any case: the compiler would otherwise spend several times as long on
         // ways to find where a match may begin, which pay only in long texts.
@@ -55,23 +59,43 @@ impl Allowance {
             Extent::Whole => format!("^(?:{})$", translated.pattern),
         };
         let compiled = RegexBuilder::new(&pattern).size_limit(self.program).build();
-        compiled.map(|regex| Expression(Matcher::Regex(regex))).map_err(|error| reason(&error))
+        compiled.map(|regex| Expression(Matcher::Regex(regex))).map_err(|error| refusal(&error))
     }
 
-    fn spend(&mut self, bytes: usize) -> Result<(), &'static str> {
-        self.text = self.text.checked_sub(bytes).ok_or("expressions are too long")?;
+    fn spend(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.text = self.text.checked_sub(bytes).ok_or(Refusal::TooCostly("expressions are too long"))?;
         Ok(())
     }
 }
 
+/// Why something is not used as an expression, in a few words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is none, wherever it is read.
+    Malformed(String),
+    /// It costs more than its request may here; others may have other bounds.
+    TooCostly(&'static str),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Malformed(why) => f.write_str(why),
+            Refusal::TooCostly(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
 /// The last line of a parse error names the fault; the lines before point at it with arrows.
-fn reason(error: &regex::Error) -> String {
+fn refusal(error: &regex::Error) -> Refusal {
     if matches!(error, regex::Error::CompiledTooBig(_)) {
-        return "expression is too large".to_owned();
+        return Refusal::TooCostly("expression is too large");
     }
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+    Refusal::Malformed(last.strip_prefix("error: ").unwrap_or(last).to_owned())
 }
 
 /// A compiled expression.
@@ -116,7 +140,7 @@ mod tests {
     use super::*;
     use Extent::{Part, Whole};
 
-    fn compile(expr: &[u8], extent: Extent) -> Result<Expression, String> {
+    fn compile(expr: &[u8], extent: Extent) -> Result<Expression, Refusal> {
         Allowance::new(1, 4096).expect("one is allowed").compile(expr, extent)
     }
 
@@ -181,14 +205,16 @@ mod tests {
         ] {
             assert_eq!(is_match(expr.as_bytes(), Whole, value), expected, "{expr} {value:?}");
         }
-        assert_eq!(compile(b"\xff", Part).unwrap_err(), "invalid UTF-8");
+        assert_eq!(compile(b"\xff", Part).unwrap_err(), Refusal::Malformed("invalid UTF-8".to_owned()));
     }
 
     #[test]
     fn what_is_no_expression_is_said_in_a_line() {
         for expr in ["[", "a)(b", "(", "*", "|*", "a{3,2}", "[z-a]", r"\C", r"\p{Klingon}", "a{99999999999}"]
         {
-            let error = compile(expr.as_bytes(), Whole).unwrap_err();
+            let Err(Refusal::Malformed(error)) = compile(expr.as_bytes(), Whole) else {
+                panic!("{expr} is taken for an expression");
+            };
             assert!(!error.is_empty() && !error.contains('\n'), "{expr}: {error:?}");
         }
     }
@@ -197,7 +223,10 @@ mod tests {
     fn the_cost_of_a_request_is_bounded() {
         assert!(Allowance::new(limits::EXPRESSIONS, 1).is_some());
         assert!(Allowance::new(limits::EXPRESSIONS + 1, 1).is_none());
-        assert_eq!(compile(br"(((a{100}){100}){100}){100}", Part).unwrap_err(), "expression is too large");
+        let too_large = Refusal::TooCostly("expression is too large");
+        assert_eq!(compile(br"(((a{100}){100}){100}){100}", Part).unwrap_err(), too_large);
+        let deep = "(".repeat(limits::EXPRESSION_DEPTH + 1);
+        assert!(matches!(compile(deep.as_bytes(), Part), Err(Refusal::TooCostly(_))));
         // The length is that of all expressions.
         let mut allowance = Allowance::new(2, 10).expect("two are allowed");
         assert!(allowance.compile(b"abcd.", Part).is_ok());

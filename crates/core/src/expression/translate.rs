@@ -39,6 +39,9 @@ const ASCII_SETS: [&str; 14] = [
     "upper", "word", "xdigit",
 ];
 
+/// The only error of an expression that others may understand.
+pub(super) const TOO_DEEP: &str = "expression nests too deeply";
+
 const UNCLOSED_GROUP: &str = "missing closing )";
 const UNCLOSED_SET: &str = "missing closing ]";
 const BAD_ESCAPE: &str = "invalid escape sequence";
@@ -119,7 +122,7 @@ impl Translator<'_> {
     fn open(&mut self) -> Result<(), &'static str> {
         self.depth += 1;
         if self.depth > limits::EXPRESSION_DEPTH {
-            return Err("expression nests too deeply");
+            return Err(TOO_DEEP);
         }
         let Some(rest) = self.rest.as_str().strip_prefix('?') else {
             self.out.pattern.push_str("(?:");

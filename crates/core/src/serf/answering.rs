@@ -12,6 +12,7 @@ use crate::command::CommandError;
 use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Event, Member, QueryKey, Status, WireAddr};
+use crate::metric::Metric;
 use crate::note::Note;
 use crate::swim::send_user;
 use crate::text::Text;
@@ -131,6 +132,7 @@ impl Serf {
             Ok(false) => return,
             Err(note) => return cx.note(note),
         }
+        cx.count(Metric::Queries, 1.0);
         if query.flags & flags::NO_BROADCAST == 0 {
             self.spread(SerfQueue::Queries, bytes, None, cx);
         }

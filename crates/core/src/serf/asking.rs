@@ -11,6 +11,7 @@ use crate::command::{CommandError, CommandId, QueryParams, Reply};
 use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Event, QueryKey};
+use crate::metric::Metric;
 use crate::note::Note;
 use crate::scale::query_timeout;
 use crate::swim::Swim;
@@ -163,8 +164,14 @@ impl Serf {
         let event = match collected {
             Collected::Unexpected => return cx.note(Note::ResponseUnexpected { ltime, id, from }),
             Collected::Duplicate => return cx.note(Note::ResponseDuplicate { from }),
-            Collected::Ack => Event::QueryAck { key, from },
-            Collected::Answer => Event::QueryResponse { key, from, payload: response.payload.map(Box::from) },
+            Collected::Ack => {
+                cx.count(Metric::QueryAcks, 1.0);
+                Event::QueryAck { key, from }
+            }
+            Collected::Answer => {
+                cx.count(Metric::QueryResponses, 1.0);
+                Event::QueryResponse { key, from, payload: response.payload.map(Box::from) }
+            }
         };
         let home = self.home.socket_addr();
         match self.asking.running.get_mut(&ltime).and_then(|running| running.votes.as_mut()) {

@@ -8,6 +8,7 @@ use crate::command::CommandError;
 use crate::cx::Cx;
 use crate::limits;
 use crate::member::Event;
+use crate::metric::Metric;
 use crate::note::Note;
 use crate::text::Text;
 use crate::wire::message::{SerfMessage, UserEvent};
@@ -98,6 +99,7 @@ impl Serf {
             Ok(false) => return,
             Err(note) => return cx.note(note),
         }
+        cx.count(Metric::Events, 1.0);
         if let Some(bytes) = forward {
             self.spread(SerfQueue::Events, bytes, None, cx);
         }

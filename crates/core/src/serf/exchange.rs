@@ -156,6 +156,7 @@ mod tests {
             batch: &mut Batch::default(),
             broadcasts: &mut broadcasts,
             coordinates: &mut Coordinates::new(),
+            metrics: &mut crate::metric::Metrics::new(),
         };
         serf.merge_state(bytes, join, &mut cx);
         assert_eq!(broadcasts.depth(SerfQueue::Events), 0);

@@ -6,7 +6,7 @@
 //!
 //! The invariant: no query occupies a node for more than a few milliseconds.
 
-use crate::expression::{Allowance, Extent};
+use crate::expression::{Allowance, Extent, Refusal};
 use crate::limits;
 use crate::member::Tags;
 use crate::note::Note;
@@ -38,7 +38,7 @@ pub(super) fn accept(
         }
     }
     for (tag, expr) in expressions {
-        let invalid = |why| Note::FilterInvalid { expr: expr.into(), why };
+        let invalid = |why: Refusal| Note::FilterInvalid { expr: expr.into(), why: why.to_string() };
         // A missing tag counts as empty.
         let value = tags.get(tag).map(Text::as_bytes).unwrap_or_default();
         if !allowance.compile(expr, Extent::Part).map_err(invalid)?.is_match(value) {

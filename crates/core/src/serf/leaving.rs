@@ -119,17 +119,7 @@ impl Serf {
         notices: &mut Vec<Notice>,
         cx: &mut Cx<'_>,
     ) -> Result<(), CommandError> {
-        if !self.leaving.is_here() {
-            return Err(CommandError::TagsAfterLeave);
-        }
-        let mut meta = Vec::new();
-        encode_meta(&tags, self.settings.protocol, &mut meta);
-        if meta.len() > limits::META {
-            return Err(CommandError::TagsTooLong(limits::META));
-        }
-        if self.leaving.waits.len() >= limits::WAITING_COMMANDS {
-            return Err(CommandError::Busy);
-        }
+        let meta = self.encode_tags(&tags)?;
         self.home.tags = tags;
         let token = cx.broadcasts.token();
         swim.update_meta(&meta, token, notices, cx);
@@ -139,6 +129,26 @@ impl Serf {
             cx.out.reply(id, Reply::Done);
         }
         Ok(())
+    }
+
+    /// Whether these could be the tags of this node now.
+    pub(crate) fn check_tags(&self, tags: &Tags) -> Result<(), CommandError> {
+        self.encode_tags(tags).map(drop)
+    }
+
+    fn encode_tags(&self, tags: &Tags) -> Result<Vec<u8>, CommandError> {
+        if !self.leaving.is_here() {
+            return Err(CommandError::TagsAfterLeave);
+        }
+        let mut meta = Vec::new();
+        encode_meta(tags, self.settings.protocol, &mut meta);
+        if meta.len() > limits::META {
+            return Err(CommandError::TagsTooLong(limits::META));
+        }
+        if self.leaving.waits.len() >= limits::WAITING_COMMANDS {
+            return Err(CommandError::Busy);
+        }
+        Ok(meta)
     }
 
     /// A broadcast was gossiped often enough, or displaced.

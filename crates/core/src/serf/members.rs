@@ -90,6 +90,12 @@ impl Members {
         self.left.iter().map(|(_, name)| name)
     }
 
+    /// How long ago this member failed, if it has.
+    pub(super) fn failed_since(&self, name: &[u8], now: Instant) -> Option<Duration> {
+        let entry = self.table.get(name).filter(|entry| entry.member.status == Status::Failed)?;
+        Some(now.since(entry.gone))
+    }
+
     /// A node leaves, or is to be forgotten. `stays` is this node's name unless it is about to leave.
     pub(super) fn leave_intent(
         &mut self,

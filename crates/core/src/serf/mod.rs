@@ -33,6 +33,7 @@ use crate::crypto::Version;
 use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Member, MemberEventKind, Status, Versions};
+use crate::metric::Metric;
 use crate::note::Note;
 use crate::snapshot::Restored;
 use crate::swim::{Notice, Purpose, Swim, USER_KIND};
@@ -142,6 +143,8 @@ pub(crate) struct Serf {
     pruning: Pruning,
     delivery: Delivery,
     timers: Timers<Due>,
+    /// When the depths of the queues were measured last.
+    queues_measured: Instant,
     /// Memory in which messages are encoded; empty between uses.
     scratch: Vec<u8>,
 }
@@ -170,6 +173,7 @@ impl Serf {
             pruning: Pruning::new(),
             delivery: Delivery::new(config.coalesce),
             timers: Timers::new(),
+            queues_measured: now,
             scratch: Vec::new(),
         }
     }
@@ -180,6 +184,7 @@ impl Serf {
         if body.is_empty() {
             return;
         }
+        cx.count(Metric::MsgsReceived, body.len() as f64);
         match decode_serf(body) {
             Ok(SerfMessage::Leave(intent)) => self.on_leave_intent(&intent, Some(body), cx),
             Ok(SerfMessage::Join(intent)) => self.on_join_intent(&intent, Some(body), cx),
@@ -279,6 +284,7 @@ impl Serf {
             self.reap(cx);
         }
         self.delivery.on_tick(cx.now, cx.out);
+        self.measure_queues(cx);
     }
 
     /// When something is due.
@@ -335,6 +341,21 @@ impl Serf {
         bytes.clear();
         crate::wire::serf::encode_serf(message, &mut bytes);
         bytes
+    }
+
+    /// Measures how deep the queues are, when a moment for it has passed; no node wakes for that.
+    fn measure_queues(&mut self, cx: &mut Cx<'_>) {
+        if cx.now.since(self.queues_measured) < QUEUE_CHECK {
+            return;
+        }
+        self.queues_measured = cx.now;
+        for (queue, metric) in [
+            (SerfQueue::Intents, Metric::QueueIntent),
+            (SerfQueue::Events, Metric::QueueEvent),
+            (SerfQueue::Queries, Metric::QueueQuery),
+        ] {
+            cx.count(metric, cx.broadcasts.depth(queue) as f64);
+        }
     }
 
     fn check_queues(&mut self, cx: &mut Cx<'_>) {

@@ -7,16 +7,26 @@ use super::members::Verdict;
 use crate::broadcast::SerfQueue;
 use crate::cx::Cx;
 use crate::member::{Member, MemberEventKind, Status};
+use crate::metric::Metric;
 use crate::note::Note;
 use crate::swim::Entry;
+use crate::time::Duration;
 use crate::wire::message::{JoinIntent, LeaveIntent, SerfMessage};
 use crate::wire::serf::decode_meta;
+
+/// A member that is back within this time of its failure flaps (gossip.md 17.2).
+const FLAP_TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Serf {
     /// The membership layer has found a node.
     pub(super) fn on_joined(&mut self, node: &Entry, cx: &mut Cx<'_>) {
+        let is_flapping = self.members.failed_since(&node.name, cx.now).is_some_and(|gone| gone < FLAP_TIMEOUT);
         if !self.members.appear(seen(node)) {
             return cx.note(Note::MembersFull { name: node.name.clone() });
+        }
+        cx.count(Metric::MemberJoin, 1.0);
+        if is_flapping {
+            cx.count(Metric::MemberFlap, 1.0);
         }
         self.call_off_prune(&node.name, cx);
         cx.broadcasts.serf_members = self.members.len();
@@ -34,8 +44,10 @@ impl Serf {
         let Some((kind, member)) = self.members.vanish(name, cx.now) else { return };
         let (name, ip) = (member.name.clone(), member.addr.ip());
         if kind == MemberEventKind::Leave {
+            cx.count(Metric::MemberLeft, 1.0);
             cx.note(Note::MemberLeft { name, ip });
         } else {
+            cx.count(Metric::MemberFailed, 1.0);
             cx.note(Note::MemberFailed { name, ip });
             self.expect_return(cx);
         }
@@ -45,6 +57,7 @@ impl Serf {
     /// The membership layer has news of a node.
     pub(super) fn on_updated(&mut self, node: &Entry, cx: &mut Cx<'_>) {
         let Some(member) = self.members.change(seen(node)) else { return };
+        cx.count(Metric::MemberUpdate, 1.0);
         cx.note(Note::MemberUpdated { name: node.name.clone() });
         self.report(MemberEventKind::Update, member, cx);
     }
@@ -61,6 +74,7 @@ impl Serf {
         match self.members.leave_intent(intent, stays, cx.now) {
             Ok(Verdict::Applied { forced }) => {
                 if let Some(member) = forced {
+                    cx.count(Metric::MemberLeave, 1.0);
                     cx.note(Note::MemberForcedLeft { name: member.name.clone(), ip: member.addr.ip() });
                     self.report(MemberEventKind::Leave, member, cx);
                 }
@@ -158,7 +172,7 @@ mod tests {
     use crate::io::Outbox;
     use crate::member::WireAddr;
     use crate::rng::Rng;
-    use crate::time::{Duration, Instant};
+    use crate::time::Instant;
     use crate::wire::serf::{Batch, Codec, Settings};
 
     /// A node for which there was no room among the members is probed all the same.
@@ -181,6 +195,7 @@ mod tests {
             batch: &mut Batch::default(),
             broadcasts: &mut Broadcasts::new(4),
             coordinates: &mut Coordinates::new(),
+            metrics: &mut crate::metric::Metrics::new(),
         };
         let round_trip = Duration::from_millis(1);
         cx.coordinates.update(&"other".into(), &Coordinate::ORIGIN, round_trip, cx.rng).unwrap();

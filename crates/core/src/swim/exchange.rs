@@ -13,6 +13,7 @@ use crate::cx::Cx;
 use crate::exchange_error::ExchangeError;
 use crate::io::{StreamEvent, StreamId};
 use crate::limits;
+use crate::metric::{Metric, milliseconds};
 use crate::note::Note;
 use crate::scale;
 use crate::text::Text;
@@ -51,6 +52,7 @@ struct Stream {
     role: Role,
     /// Something arrived, or at least the connection was made.
     begun: bool,
+    opened: Instant,
 }
 
 #[derive(Debug)]
@@ -206,7 +208,7 @@ impl Swim {
         self.streams.dialed_ever += 1;
         let id = StreamId::dialed(self.streams.dialed_ever);
         let reader = StreamReader::new(Side::Dialed);
-        self.streams.open.insert(id, Stream { peer, reader, role, begun: false });
+        self.streams.open.insert(id, Stream { peer, reader, role, begun: false, opened: cx.now });
         self.timers.set(Timer::Stream(id), deadline);
         cx.out.connect(id, peer);
     }
@@ -217,8 +219,9 @@ impl Swim {
             return cx.out.abort(id);
         }
         cx.note(Note::StreamAccepted { from });
+        cx.count(Metric::TcpAccept, 1.0);
         let reader = StreamReader::new(Side::Accepted);
-        let stream = Stream { peer: from, reader, role: Role::Accepted, begun: false };
+        let stream = Stream { peer: from, reader, role: Role::Accepted, begun: false, opened: cx.now };
         if self.streams.open.insert(id, stream).is_none() {
             self.streams.accepted += 1;
         }
@@ -226,6 +229,7 @@ impl Swim {
     }
 
     fn on_connected(&mut self, id: StreamId, notices: &mut Vec<Notice>, cx: &mut Cx<'_>) {
+        cx.count(Metric::TcpConnect, 1.0);
         match &self.streams.open[&id].role {
             Role::Accepted => {}
             Role::PushPull(_) => notices.push(Notice::StateWanted { stream: id }),
@@ -326,7 +330,10 @@ impl Swim {
         cx: &mut Cx<'_>,
     ) {
         self.timers.cancel(Timer::Stream(id));
-        let Some(Stream { peer, role, .. }) = self.streams.open.remove(&id) else { return };
+        let Some(Stream { peer, role, opened, .. }) = self.streams.open.remove(&id) else { return };
+        if matches!(role, Role::PushPull(_)) {
+            cx.count(Metric::PushPullNode, milliseconds(cx.now.since(opened)));
+        }
         match (role, result) {
             (Role::Accepted, result) => {
                 self.streams.accepted -= 1;
@@ -353,5 +360,6 @@ fn write(id: StreamId, cx: &mut Cx<'_>, encode: impl FnOnce(&mut Vec<u8>)) {
     let mut plain = Vec::new();
     encode(&mut plain);
     let Cx { codec, rng, out, .. } = cx;
-    out.write(id, |bytes| codec.seal_stream(&plain, id.is_dialed(), rng, bytes));
+    let length = out.write(id, |bytes| codec.seal_stream(&plain, id.is_dialed(), rng, bytes));
+    cx.count(Metric::TcpSent, length as f64);
 }

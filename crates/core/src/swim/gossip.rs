@@ -7,6 +7,7 @@
 use super::rules::State;
 use super::{Swim, flush, packet_room};
 use crate::cx::Cx;
+use crate::metric::Metric;
 use crate::time::{Duration, Instant};
 
 /// When the next tick is.
@@ -70,6 +71,8 @@ impl Swim {
         }
         if self.metronome.strikes(cx.now) {
             self.gossip(cx);
+            // A tick takes no time on the node's clock.
+            cx.count(Metric::Gossip, 0.0);
         }
         self.metronome.arm(cx.now);
     }
@@ -84,7 +87,7 @@ impl Swim {
             State::Left => false,
         });
         for idx in &*chosen {
-            cx.broadcasts.fill(packet_room(self.udp_buffer_size, cx.codec), cx.batch);
+            cx.fill(packet_room(self.udp_buffer_size, cx.codec));
             if cx.batch.is_empty() {
                 return;
             }

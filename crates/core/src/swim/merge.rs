@@ -12,6 +12,7 @@ use crate::broadcast::Token;
 use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Versions, WireAddr};
+use crate::metric::Metric;
 use crate::note::Note;
 use crate::wire::message::{Accusation, Alive, Message, PushNode};
 use crate::wire::serf::encode;
@@ -97,6 +98,7 @@ impl Swim {
                 entry.state = State::Suspect;
                 entry.changed = cx.now;
                 entry.suspicion = Some(suspicion);
+                cx.count(Metric::MsgSuspect, 1.0);
                 self.gossip_about(idx, &Message::Suspect(claim.clone()), None, cx);
             }
             Verdict::Confirm => self.confirm(idx, claim, cx),
@@ -124,6 +126,7 @@ impl Swim {
                 entry.incarnation = claim.incarnation;
                 entry.state = state;
                 entry.changed = cx.now;
+                cx.count(Metric::MsgDead, 1.0);
                 self.gossip_about(idx, &Message::Dead(claim.clone()), token, cx);
                 notices.push(Notice::Gone(idx));
             }
@@ -194,9 +197,11 @@ impl Swim {
             }
             let idx = self.table.insert(claimed, cx.rng);
             cx.broadcasts.nodes = self.table.len();
+            cx.count(Metric::MsgAlive, 1.0);
             self.gossip_about(idx, &Message::Alive(alive.clone()), token, cx);
             return notices.push(Notice::Joined(idx));
         };
+        cx.count(Metric::MsgAlive, 1.0);
         self.drop_suspicion(idx);
         let entry = self.table.get_mut(idx);
         let came_back = !entry.state.is_live();

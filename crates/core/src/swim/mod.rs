@@ -37,6 +37,7 @@ use crate::exchange_error::ExchangeError;
 use crate::io::StreamId;
 use crate::limits;
 use crate::member::{Versions, WireAddr};
+use crate::metric::Metric;
 use crate::note::Note;
 use crate::text::Text;
 use crate::time::{Duration, Instant};
@@ -339,6 +340,7 @@ impl Swim {
     fn adjust_health(&mut self, delta: i32, cx: &mut Cx<'_>) {
         if let Some(score) = self.awareness.adjust(delta) {
             cx.note(Note::HealthChanged { score });
+            cx.count(Metric::HealthScore, f64::from(score));
         }
     }
 
@@ -346,7 +348,7 @@ impl Swim {
     fn send(&self, to: SocketAddr, message: &Message<'_>, cx: &mut Cx<'_>) {
         cx.batch.push_message(message);
         let room = packet_room(self.udp_buffer_size, cx.codec).saturating_sub(cx.batch.bytes_len());
-        cx.broadcasts.fill(room, cx.batch);
+        cx.fill(room);
         flush(to, false, cx);
     }
 }
@@ -369,6 +371,7 @@ pub(crate) fn send_user(to: SocketAddr, body: &[u8], cx: &mut Cx<'_>) {
 /// Sends the messages that were put together.
 fn flush(to: SocketAddr, crc: bool, cx: &mut Cx<'_>) {
     let Cx { codec, batch, rng, out, .. } = cx;
-    out.send(to, |bytes| codec.seal(batch, crc, rng, bytes));
+    let length = out.send(to, |bytes| codec.seal(batch, crc, rng, bytes));
     batch.clear();
+    cx.count(Metric::UdpSent, length as f64);
 }

@@ -11,6 +11,7 @@ use super::{Swim, Timer, flush};
 use crate::cx::Cx;
 use crate::exchange_error::ExchangeError;
 use crate::member::WireAddr;
+use crate::metric::{Metric, milliseconds};
 use crate::note::Note;
 use crate::text::Text;
 use crate::time::{Duration, Instant};
@@ -84,6 +85,7 @@ impl Swim {
     pub(super) fn on_probe_end(&mut self, cx: &mut Cx<'_>) {
         let Some(probe) = self.probe.take() else { return };
         self.timers.cancel(Timer::ProbeTimeout);
+        cx.count(Metric::ProbeNode, milliseconds(cx.now.since(probe.sent)));
         if probe.reached_by_tcp {
             cx.note(Note::ProbeOnlyTcp { node: probe.name });
             self.adjust_health(-1, cx);
@@ -116,6 +118,7 @@ impl Swim {
         self.timers.cancel(Timer::ProbeTimeout);
         self.timers.cancel(Timer::ProbeEnd);
         let round_trip = cx.now.since(probe.sent);
+        cx.count(Metric::ProbeNode, milliseconds(round_trip));
         // A later ack may have come through a relay, and so says nothing about the distance. Of a node that is
         // gone by now the layer above may have forgotten everything, and nobody would forget the distance.
         let is_live = self.table.get(probe.target).state.is_live();
@@ -183,6 +186,9 @@ impl Swim {
         let Some(target) = target else { return };
         let sequence = self.next_sequence();
         let end = cx.now + self.awareness.stretch(self.profile.probe_interval);
+        if self.awareness.score() > 0 {
+            cx.count(Metric::DegradedProbe, 1.0);
+        }
         self.timers.set(Timer::ProbeTimeout, cx.now + self.profile.probe_timeout);
         self.timers.set(Timer::ProbeEnd, end);
         let entry = self.table.get(target);
@@ -223,9 +229,13 @@ fn locate(name: &Text, payload: &[u8], round_trip: Duration, cx: &mut Cx<'_>) {
     if payload.is_empty() {
         return;
     }
+    let before = *cx.coordinates.own();
     let refused = match decode_coordinate(payload) {
         Ok(coordinate) => match cx.coordinates.update(name, &coordinate, round_trip, cx.rng) {
-            Ok(()) => return,
+            Ok(()) => {
+                let moved = before.distance(cx.coordinates.own());
+                return cx.count(Metric::CoordinateAdjustment, milliseconds(moved));
+            }
             Err(rejected) => rejected.to_string(),
         },
         Err(error) => error.to_string(),

@@ -11,6 +11,7 @@ use crate::exchange_error::ExchangeError;
 use crate::io::{Action, Outbox, StreamEvent, StreamId, StreamOp};
 use crate::limits;
 use crate::member::WireAddr;
+use crate::metric::Metrics;
 use crate::note::Note;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
@@ -61,6 +62,7 @@ struct Peer {
     batch: Batch,
     broadcasts: Broadcasts,
     coordinates: Coordinates,
+    metrics: Metrics,
     notices: Vec<Notice>,
     /// What it said, save requests for state.
     told: Vec<String>,
@@ -80,6 +82,7 @@ impl Peer {
             codec: codec(),
             batch: Batch::default(),
             coordinates: Coordinates::new(),
+            metrics: Metrics::new(),
             notices: Vec::new(),
             told: Vec::new(),
             notes: Vec::new(),
@@ -96,6 +99,7 @@ impl Peer {
             batch: &mut self.batch,
             broadcasts: &mut self.broadcasts,
             coordinates: &mut self.coordinates,
+            metrics: &mut self.metrics,
         };
         let result = act(&mut self.swim, &mut self.notices, &mut cx);
         while !self.notices.is_empty() {
@@ -621,7 +625,7 @@ fn the_longest_claims_fit_into_a_packet_of_the_default_size() {
         lab.message(0, claim);
         let peer = &mut lab.peers[0];
         assert_eq!(peer.noted("TooLongToGossip"), 0);
-        peer.broadcasts.fill(room, &mut peer.batch);
+        peer.broadcasts.fill(room, &mut peer.batch, |_| {});
         assert_eq!((peer.batch.len(), peer.broadcasts.is_empty()), (1, true), "{claim:?}");
         peer.batch.clear();
     }

@@ -1,0 +1,202 @@
+//! What varies from run to run, or between machines, is made equal on both sides of a comparison.
+//!
+//! Orders that the reference draws by lot are sorted on its side alone where ours are fixed (members, tags, keys, the
+//! fields of an event), and on both where the network decides (acknowledgements, answers).
+
+/// Text as it is; bytes that are none as `\xNN`.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+/// What the reference printed, and what ours did, for this command line.
+pub(super) fn settled(line: &str, reference: &str, ours: &str) -> (String, String) {
+    let both = |rule: fn(&str) -> String| (rule(reference), rule(ours));
+    let mut words = line.split(' ').filter(|word| !word.is_empty());
+    let command = words.nth(1).unwrap_or_default();
+    if reference.starts_with("Usage: serf [--version]") {
+        return both(command_list);
+    }
+    if reference.contains("\nAgent Protocol: ") {
+        return both(|text| masked(text, |line| !line.starts_with("Agent Protocol")));
+    }
+    match command {
+        "keygen" => both(|text| if text.len() == 45 && text.ends_with("=\n") { "<key>\n".into() } else { text.into() }),
+        "members" => (members(reference), ours.lines().map(|line| format!("{}\n", line.trim_end())).collect()),
+        "keys" => (sorted_rows(reference), ours.to_owned()),
+        "query" => both(answers),
+        "info" => (numbers(reference), numbers(&without_our_sections(ours))),
+        "rtt" | "reachability" => both(|text| answers(&text.replace(|c: char| c.is_ascii_digit(), "N"))),
+        "join" => both(source_ports),
+        "monitor" => both(log_and_events),
+        _ => (reference.to_owned(), ours.to_owned()),
+    }
+}
+
+/// The synopses are ours; the layout is checked.
+fn command_list(text: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("    ") {
+        Some(row) => {
+            let name = row.split(' ').next().unwrap_or_default();
+            let is_aligned = row.len() > 16 && row[name.len()..16].trim().is_empty() && !row[16..].starts_with(' ');
+            let is_marker = row[name.len()..].starts_with("    <<one-line synopsis>>");
+            format!("    {name} {}\n", if is_aligned || is_marker { "…" } else { "(not aligned)" })
+        }
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+fn masked(text: &str, is_masked: impl Fn(&str) -> bool) -> String {
+    text.lines().map(|line| if is_masked(line) { "<masked>\n".to_owned() } else { format!("{line}\n") }).collect()
+}
+
+/// Sorted by name, tags too; white space at line ends goes.
+fn members(text: &str) -> String {
+    if text.contains("{\n") {
+        return members_in_json(text);
+    }
+    let row = |line: &str| {
+        let cells = line.trim_end().split("  ").map(|cell| {
+            let mut tags: Vec<&str> = cell.split(',').collect();
+            if tags.iter().all(|tag| tag.contains('=')) {
+                tags.sort_unstable();
+            }
+            tags.join(",")
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    let (notices, mut rows): (Vec<String>, Vec<String>) =
+        text.lines().map(row).partition(|line| line.starts_with("Deprecation"));
+    rows.sort();
+    [notices, rows].concat().iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn members_in_json(text: &str) -> String {
+    let Some((head, rest)) = text.split_once("    {\n") else { return text.to_owned() };
+    let Some((body, tail)) = rest.rsplit_once("    }\n") else { return text.to_owned() };
+    let mut blocks: Vec<&str> = body.split("    },\n    {\n").collect();
+    blocks.sort_unstable();
+    format!("{head}    {{\n{}    }}\n{tail}", blocks.join("    },\n    {\n"))
+}
+
+/// The rows of a table, in order; lines of progress and errors stay where they are.
+fn sorted_rows(text: &str) -> String {
+    let is_row = |line: &&str| line.starts_with("failed:") || line.ends_with(']');
+    let mut rows: Vec<&str> = text.lines().filter(is_row).collect();
+    rows.sort_unstable();
+    let mut rows = rows.into_iter();
+    let line = |line| if is_row(&line) { rows.next().unwrap_or_default() } else { line };
+    text.lines().map(line).map(|line| format!("{line}\n")).collect()
+}
+
+/// Acknowledgements and answers come in the order of the network.
+fn answers(text: &str) -> String {
+    let is_start = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with("Ack from '") || line.starts_with("Response from '") || line.starts_with('"')
+    };
+    let ends = |line: &str| line.starts_with("Total ") || line.starts_with("Query time") || line.starts_with("  ]");
+    let (mut head, mut entries, mut tail) = (String::new(), Vec::<String>::new(), String::new());
+    for line in text.lines() {
+        let text = format!("{}\n", line.trim_end_matches(','));
+        if !tail.is_empty() || ends(line) {
+            tail.push_str(&text);
+        } else if is_start(line) && !line.contains("Acks") && !line.contains("Responses") {
+            entries.push(text);
+        } else {
+            entries.last_mut().unwrap_or(&mut head).push_str(&text);
+        }
+    }
+    entries.sort();
+    head + &entries.concat() + &tail
+}
+
+/// Numbers that depend on the machine, on what happened before, or on chance.
+fn numbers(text: &str) -> String {
+    const VARYING: [&str; 12] = [
+        "arch",
+        "cpu_count",
+        "event_queue",
+        "event_time",
+        "goroutines",
+        "health_score",
+        "intent_queue",
+        "max_procs",
+        "member_time",
+        "query_queue",
+        "query_time",
+        "version",
+    ];
+    let key = |line: &str| line.trim_start().trim_start_matches('"').split([' ', '"']).next().unwrap_or("").to_owned();
+    let line = |line: &str| match VARYING.contains(&&*key(line)) {
+        true => format!("{} <varies>\n", key(line)),
+        false => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
+/// What ours tells besides.
+fn without_our_sections(text: &str) -> String {
+    const OURS: [&str; 1] = ["dropped"];
+    let mut is_ours = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        let is_text = line.ends_with(':') && !line.starts_with('\t');
+        let is_json = line.starts_with("  \"") && line.ends_with('{');
+        if is_text || is_json {
+            let name = line.trim_start().trim_start_matches('"').split([':', '"']).next().unwrap_or_default();
+            is_ours = OURS.contains(&name);
+        }
+        if !is_ours {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// Ports that the system chose.
+pub(crate) fn source_ports(text: &str) -> String {
+    let mut parts = text.split(':');
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let is_chosen = part[..digits].parse::<u16>().is_ok_and(|port| port >= 32768);
+        result.push(':');
+        result.push_str(if is_chosen { "<port>" } else { &part[..digits] });
+        result.push_str(&part[digits..]);
+    }
+    result
+}
+
+/// Log lines without their times, and events with their fields sorted; all in one order.
+fn log_and_events(text: &str) -> String {
+    let mut entries: Vec<Vec<String>> = Vec::new();
+    for line in source_ports(text).lines() {
+        let line = without_time(line);
+        match entries.last_mut() {
+            Some(entry) if line.starts_with('\t') => entry.push(line),
+            _ => entries.push(vec![line]),
+        }
+    }
+    for entry in &mut entries {
+        entry.sort();
+    }
+    entries.sort();
+    entries.concat().iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// A log line whose time is replaced.
+pub(crate) fn without_time(line: &str) -> String {
+    let text = line.trim_start();
+    let indent = &line[..line.len() - text.len()];
+    match text.split_once(" [") {
+        Some((time, rest)) if time.len() == 19 && time.as_bytes()[4] == b'/' => format!("{indent}<time> [{rest}"),
+        _ => line.to_owned(),
+    }
+}
