@@ -1,10 +1,13 @@
-//! Addresses to join as operators write them: `[NAME/]HOST[:PORT]` (agent.md 5.3).
+//! Addresses to join as operators write them: `[NAME/]HOST[:PORT]` (agent.md 5.3), or `dns+srv://SERVICE[:PORT]`.
 //!
-//! Decides host and port; a host that is a name is looked up by the driver. The error texts are those
-//! that follow `Failed to resolve TEXT: `.
+//! Decides host and port; a host that is a name, and a service, are looked up by the driver. The error texts are
+//! those that follow `Failed to resolve TEXT: `.
 
 use std::net::{IpAddr, SocketAddr};
 use villein_core::gotext::quote;
+
+/// What stands before the name of a service whose hosts and ports are in DNS (RFC 2782).
+const SERVICE: &str = "dns+srv://";
 
 /// What a text means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,21 +16,28 @@ pub(crate) enum Target {
     Address(SocketAddr),
     /// A name, or an address that needs the system's help (a zone).
     Host(String, u16),
+    /// The name of a service, and the port of hosts whose record says 0.
+    Service(String, u16),
 }
 
 impl Target {
     /// Reads a text; the name before the last `/` is only a hint and not used.
     pub(crate) fn parse(text: &[u8], default_port: u16) -> Result<Target, String> {
         let text = std::str::from_utf8(text).map_err(|_| "the address is not UTF-8".to_owned())?;
-        let place = match text.rsplit_once('/') {
-            Some(("", _)) => return Err("empty node name provided".to_owned()),
-            Some((_, place)) => place,
-            None => text,
+        let service = text.strip_prefix(SERVICE);
+        let place = match (service, text.rsplit_once('/')) {
+            (Some(service), _) => service,
+            (_, Some(("", _))) => return Err("empty node name provided".to_owned()),
+            (_, Some((_, place))) => place,
+            (_, None) => text,
         };
         let (host, port) = split(place)?;
         let port = port.map_or(Ok(default_port), parse_port)?;
         if host.is_empty() {
             return Err("lookup : no such host".to_owned());
+        }
+        if service.is_some() {
+            return Ok(Target::Service(host.to_owned(), port));
         }
         Ok(match host.parse::<IpAddr>() {
             Ok(ip) => Target::Address(SocketAddr::new(ip.to_canonical(), port)),
@@ -73,6 +83,7 @@ mod tests {
     fn texts_become_targets() {
         let address = |text: &str| Ok(Target::Address(text.parse().expect("the address is valid")));
         let host = |name: &str, port| Ok(Target::Host(name.to_owned(), port));
+        let service = |name: &str, port| Ok(Target::Service(name.to_owned(), port));
         let error = |text: &str| Err(text.to_owned());
         for (text, target) in [
             ("127.0.0.1", address("127.0.0.1:7946")),
@@ -87,6 +98,11 @@ mod tests {
             ("host:7000", host("host", 7000)),
             ("fe80::1%eth0", host("fe80::1%eth0", 7946)),
             ("[fe80::1%eth0]:9", host("fe80::1%eth0", 9)),
+            ("dns+srv://_serf._tcp.example", service("_serf._tcp.example", 7946)),
+            ("dns+srv://_serf._tcp.example:7", service("_serf._tcp.example", 7)),
+            ("dns+srv://127.0.0.1", service("127.0.0.1", 7946)),
+            ("dns+srv://", error("lookup : no such host")),
+            ("dns+srv://a:x", error("strconv.ParseUint: parsing \"x\": invalid syntax")),
             ("", error("lookup : no such host")),
             (":7946", error("lookup : no such host")),
             ("/127.0.0.2", error("empty node name provided")),

@@ -10,11 +10,13 @@ use crate::discovery::Discovery;
 use crate::escape;
 use crate::invoke::Invoker;
 use crate::io::{Clock, ConfigFile, Conn, ConnEvent, Input, Outbox, Signal, Sink, Socket};
-use crate::join::{Joins, Purpose};
+use crate::join::{Ended, Joins, Purpose};
 use crate::keeping::Keeping;
 use crate::lifecycle::Lifecycle;
 use crate::log::Log;
+use crate::reload::Reloading;
 use crate::rpc::Rpc;
+use crate::seeds::Seeds;
 use crate::telemetry::Telemetry;
 use crate::throttle::Throttle;
 use std::collections::{BTreeMap, VecDeque};
@@ -50,10 +52,12 @@ pub struct Agent {
     telemetry: Telemetry,
     lifecycle: Lifecycle,
     joins: Joins,
+    seeds: Seeds,
     invoker: Invoker,
     rpc: Rpc,
     discovery: Option<Discovery>,
     keeping: Keeping,
+    reloading: Reloading,
 }
 
 /// Calls a method of a part with the surroundings that are made of all other fields.
@@ -74,15 +78,16 @@ macro_rules! with_cx {
 }
 
 impl Agent {
-    /// An agent that has not started, with what its snapshot says. The seed is split between the node and
-    /// multicast discovery.
+    /// An agent that has not started, with what its snapshot says. The seed is split between the node,
+    /// multicast discovery and the healing of the cluster.
     pub fn new(config: Config, seed: [u8; 32], restored: Restored, now: Instant) -> Agent {
-        let mut seeds = Rng::new(seed);
-        let (node_seed, mdns_seed) = (draw_seed(&mut seeds), draw_seed(&mut seeds));
+        let mut rng = Rng::new(seed);
+        let [node_seed, mdns_seed, healing_seed] = std::array::from_fn(|_| draw_seed(&mut rng));
         let discovery =
             config.discover.as_ref().map(|discover| Discovery::new(discover, &config.node, mdns_seed, now));
         Agent {
             clock: Clock { now, unix_seconds: 0, offset_seconds: 0 },
+            seeds: Seeds::new(&restored.seeds, healing_seed),
             node: Node::new(config.node.clone(), node_seed, restored, now),
             node_out: node_io::Outbox::new(),
             waiters: BTreeMap::new(),
@@ -98,6 +103,7 @@ impl Agent {
             rpc: Rpc::default(),
             discovery,
             keeping: Keeping::default(),
+            reloading: Reloading::new(&config),
             config,
         }
     }
@@ -159,7 +165,7 @@ impl Agent {
         }
         let own = [
             self.lifecycle.deadline(),
-            self.joins.deadline(),
+            self.seeds.deadline(),
             self.invoker.deadline(),
             self.rpc.deadline(),
             self.log.deadline(),
@@ -198,7 +204,7 @@ impl Agent {
         }
         with_cx!(self, out, |cx| {
             self.lifecycle.on_tick(cx);
-            self.joins.on_tick(cx);
+            self.seeds.on_tick(cx);
             self.invoker.on_tick(cx);
             self.rpc.on_tick(cx);
         });
@@ -224,7 +230,41 @@ impl Agent {
 
     /// SIGHUP: the files are as they are now.
     fn on_config_read(&mut self, result: Result<&[ConfigFile], &str>, out: &mut Outbox) {
-        let _ = (result, out, &self.config);
+        let tags = self.node.local_member().tags;
+        let plan = result.map_err(str::to_owned);
+        let plan = match plan.and_then(|files| self.reloading.plan(files, &self.config, &tags)) {
+            Ok(plan) => plan,
+            Err(message) => {
+                return with_cx!(self, out, |cx| {
+                    cx.announce(&message);
+                    cx.announce("Failed to reload configs");
+                });
+            }
+        };
+        if let Ok(level) = plan.log_level {
+            self.log.set_level(level);
+            self.config.log_level = level;
+        }
+        self.config.handlers = plan.handlers;
+        self.config.leave_on_terminate = plan.leave_on_terminate;
+        self.config.skip_leave_on_interrupt = plan.skip_leave_on_interrupt;
+        with_cx!(self, out, |cx| {
+            for notice in plan.notices.iter().chain(plan.log_level.as_ref().err()) {
+                cx.announce(notice);
+            }
+            self.invoker.replace_handlers(&cx.config.handlers, cx);
+            match plan.tags {
+                Ok(change) => {
+                    if let Some(change) = change {
+                        cx.errand(Errand::ChangeTags(Waiter::Reload, change));
+                    }
+                }
+                Err(why) => cx.announce(&format!("Failed to update tags: {why}")),
+            }
+            for warning in plan.warnings {
+                cx.log(Level::Warn, "agent", &escape::line(warning.as_bytes()));
+            }
+        });
     }
 
     fn on_sink_failed(&mut self, sink: Sink, why: &str, out: &mut Outbox) {
@@ -328,6 +368,11 @@ impl Agent {
             Waiter::Join(number) => self.joins.on_reply(number, reply, cx),
             Waiter::Leave => self.lifecycle.on_left(reply, cx),
             Waiter::Nobody => {}
+            Waiter::Reload => {
+                if let Reply::Failed(why) = reply {
+                    cx.announce(&format!("Failed to update tags: {why}"));
+                }
+            }
             Waiter::Rpc(ticket, awaited) => self.rpc.on_reply((ticket, awaited), reply, cx),
             Waiter::Script(query) => {
                 if let Reply::Failed(why) = reply {
@@ -350,15 +395,15 @@ impl Agent {
                 Errand::Join { purpose, texts, replay } => {
                     with_cx!(self, out, |cx| self.joins.begin(purpose, &texts, replay, cx));
                 }
-                Errand::JoinEnded(purpose, result) => self.on_join_ended(purpose, result, out),
+                Errand::JoinEnded(ended) => self.on_join_ended(ended, out),
                 Errand::ChangeTags(waiter, change) => {
                     with_cx!(self, out, |cx| self.keeping.change_tags(waiter, change, cx));
                 }
                 Errand::KeepNext => with_cx!(self, out, |cx| self.keeping.go_on(cx)),
                 Errand::Reply(waiter, reply) => self.answer(waiter, &reply, out),
-                Errand::Running => with_cx!(self, out, |cx| self.joins.begin_retry(cx)),
+                Errand::Running => with_cx!(self, out, |cx| self.seeds.begin(cx)),
                 Errand::Leave(client) => {
-                    self.joins.stop_retry();
+                    self.seeds.stop();
                     with_cx!(self, out, |cx| self.lifecycle.leave(client, cx));
                 }
                 Errand::LeaveEnded(ticket, result) => {
@@ -374,16 +419,23 @@ impl Agent {
         }
     }
 
-    fn on_join_ended(&mut self, purpose: Purpose, result: Result<usize, String>, out: &mut Outbox) {
-        with_cx!(self, out, |cx| match purpose {
-            Purpose::Start => self.lifecycle.on_start_join(result, cx),
-            Purpose::Retry => {
-                if self.joins.on_retried(result, cx) {
-                    self.lifecycle.fail(cx);
-                }
+    fn on_join_ended(&mut self, ended: Ended, out: &mut Outbox) {
+        with_cx!(self, out, |cx| {
+            // Whom multicast finds it finds again.
+            if ended.purpose != Purpose::Discovery {
+                self.seeds.on_reached(&ended.reached, cx);
             }
-            Purpose::Rpc(ticket) => self.rpc.on_joined(ticket, result, cx),
-            Purpose::Discovery => Discovery::on_joined(result, cx),
+            match ended.purpose {
+                Purpose::Start => self.lifecycle.on_start_join(ended.result, cx),
+                Purpose::Retry => {
+                    if self.seeds.on_retried(&ended, cx) {
+                        self.lifecycle.fail(cx);
+                    }
+                }
+                Purpose::Healing { .. } => self.seeds.on_healed(cx),
+                Purpose::Rpc(ticket) => self.rpc.on_joined(ticket, ended.result, cx),
+                Purpose::Discovery => Discovery::on_joined(ended.result, cx),
+            }
         });
     }
 }

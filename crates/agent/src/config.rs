@@ -3,7 +3,10 @@
 //! What was typed ([`cli`'s flags]) and what the host found out (addresses, host name) meet here; nothing
 //! below this type asks again. The defaults of the protocol are those of the core.
 
+pub mod decode;
 pub mod file;
+mod merge;
+pub mod settings;
 
 pub use self::file::File;
 use crate::handler::Handler;
@@ -79,6 +82,8 @@ pub struct Sources {
     pub paths: Vec<PathBuf>,
     /// What was typed, which counts more than what any file says.
     pub flags: File,
+    /// All of them together, as they were at the start.
+    pub merged: File,
 }
 
 /// How log lines look on standard output. Monitors always get lines of text.

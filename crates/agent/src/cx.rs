@@ -4,8 +4,9 @@
 //! order before the next input. So each part borrows only itself, and the order of effects is one queue.
 
 use crate::config::{Config, LogFormat};
+use crate::invoke::HandlerCounts;
 use crate::io::{Clock, Outbox};
-use crate::join::Purpose;
+use crate::join::{Ended, Purpose};
 use crate::keeping::TagChange;
 use crate::log::Log;
 use crate::rpc::{Awaited, Ticket};
@@ -23,8 +24,8 @@ pub(crate) enum Errand {
     Command(Waiter, Command),
     /// Resolve and contact these addresses.
     Join { purpose: Purpose, texts: Vec<Text>, replay: bool },
-    /// A join came to its end: how many addresses answered, or the error text of agent.md 5.3.
-    JoinEnded(Purpose, Result<usize, String>),
+    /// A join came to its end.
+    JoinEnded(Ended),
     /// Change the tags of this node, after they were written to the tags file if there is one; the reply goes to
     /// the waiter.
     ChangeTags(Waiter, TagChange),
@@ -51,13 +52,15 @@ pub(crate) enum Waiter {
     Leave,
     /// The outcome makes no difference.
     Nobody,
+    /// The operator, who had the configuration read again.
+    Reload,
     /// A client.
     Rpc(Ticket, Awaited),
     /// A handler's answer to the query with this name.
     Script(Text),
 }
 
-/// Numbers about what was refused, for `stats`.
+/// Numbers about what was refused, and about handlers, for `stats`.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// How often each note of the node was heard.
@@ -66,6 +69,10 @@ pub(crate) struct Counters {
     pub(crate) rpc: u64,
     /// Datagrams that were dropped before anybody looked at them.
     pub(crate) overflow: u64,
+    /// Events that handlers never saw.
+    pub(crate) handlers_dropped: u64,
+    /// About each handler, in the order of the configuration; empty before the first event.
+    pub(crate) handlers: Vec<HandlerCounts>,
 }
 
 /// The surroundings of a part while it handles something.

@@ -231,6 +231,11 @@ impl Handler {
         handler
     }
 
+    /// Whether its scripts wait for those of other handlers, and those for its own.
+    pub(crate) fn takes_turns(&self) -> bool {
+        self.concurrency == 1
+    }
+
     fn new(
         filter: &[u8],
         command: &[u8],

@@ -1,8 +1,8 @@
 //! Joins: from texts to addresses, to the node, to a report (agent.md 5.3 and 8).
 //!
 //! Every join takes the same way, whoever asks for it: names are looked up, the node tries all addresses
-//! at once, and the outcome is logged and handed to the one who asked. The retry join, which starts over
-//! until it works, lives here too.
+//! at once, and the outcome is logged and handed to the one who asked. When the configuration asks is decided
+//! in [`seeds`](crate::seeds).
 //!
 //! Invariant: each join ends with one `JoinEnded`, and waits for nothing but lookups and the node.
 
@@ -10,16 +10,16 @@ use crate::address::Target;
 use crate::cx::{Cx, Errand, Waiter};
 use crate::escape;
 use crate::io::{Lookup, ResolveId};
-use crate::limits::{JOIN_ADDRESSES, JOIN_LOOKUPS, JOINS};
+use crate::limits::{HEALING_CONTACTS, JOIN_ADDRESSES, JOIN_LOOKUPS, JOINS};
 use crate::rpc::Ticket;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::iter::Peekable;
 use std::net::SocketAddr;
 use villein_core::command::{Command, Reply};
 use villein_core::exchange_error::ExchangeError;
+use villein_core::member::Status;
 use villein_core::note::Level;
 use villein_core::text::Text;
-use villein_core::time::Instant;
 
 /// Who asks for a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +28,28 @@ pub(crate) enum Purpose {
     Start,
     /// The configuration; in the background, again and again.
     Retry,
+    /// A look at seeds that may be cut off: only addresses where no live member is are contacted, and of those not
+    /// all unless the node is alone; chance says which.
+    Healing {
+        /// The chance.
+        draw: u64,
+    },
     /// A client.
     Rpc(Ticket),
     /// Multicast discovery.
     Discovery,
+}
+
+/// The end of a join.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) purpose: Purpose,
+    /// How many addresses answered, or the error text of agent.md 5.3.
+    pub(crate) result: Result<usize, String>,
+    /// The texts that led to somebody.
+    pub(crate) reached: Vec<Text>,
+    /// Whether this very node had no room for the attempt.
+    pub(crate) refused: bool,
 }
 
 /// All joins that are under way.
@@ -41,7 +59,6 @@ pub(crate) struct Joins {
     next_join: u64,
     lookups: BTreeMap<ResolveId, (u64, usize)>,
     next_lookup: u64,
-    retry: Option<Retry>,
 }
 
 #[derive(Debug)]
@@ -49,10 +66,12 @@ struct Join {
     purpose: Purpose,
     replay: bool,
     targets: Vec<Attempt>,
-    /// What is still to be looked up: which target, and its host and port.
-    to_look_up: VecDeque<(usize, String, u16)>,
+    /// What is still to be looked up: which target, and what.
+    to_look_up: VecDeque<(usize, Target)>,
     /// Lookups that run.
     lookups: usize,
+    /// How many nodes were alive when the addresses were contacted, this one included.
+    live_before: usize,
 }
 
 /// One text of a join.
@@ -63,34 +82,33 @@ struct Attempt {
     found: Result<Vec<SocketAddr>, String>,
 }
 
-#[derive(Debug)]
-struct Retry {
-    attempts: u32,
-    /// When the next attempt starts; `None` while one runs.
-    at: Option<Instant>,
-    /// Whether this very node had no room for the attempt: then it does not count.
-    refused: bool,
-}
-
 impl Joins {
     /// Starts a join.
     pub(crate) fn begin(&mut self, purpose: Purpose, texts: &[Text], replay: bool, cx: &mut Cx<'_>) {
-        let shown: Vec<String> = texts.iter().map(|text| escape::line(text)).collect();
-        cx.log(Level::Info, "agent", &format!("joining: [{}] replay: {replay}", shown.join(" ")));
+        let level = if purpose.is_quiet() { Level::Debug } else { Level::Info };
+        cx.log(level, "agent", &format!("joining: {} replay: {replay}", shown(texts)));
         if texts.len() > JOIN_ADDRESSES || !self.has_place(purpose) {
             let what =
                 if texts.len() > JOIN_ADDRESSES { "addresses in one join" } else { "joins are under way" };
-            report(purpose, Err(format!("too many {what}")), cx);
+            let result = Err(format!("too many {what}"));
+            report(Ended { purpose, result, reached: Vec::new(), refused: false }, cx);
             return;
         }
         let number = self.next_join;
         self.next_join += 1;
-        let mut join = Join { purpose, replay, targets: Vec::new(), to_look_up: VecDeque::new(), lookups: 0 };
+        let mut join = Join {
+            purpose,
+            replay,
+            targets: Vec::new(),
+            to_look_up: VecDeque::new(),
+            lookups: 0,
+            live_before: 0,
+        };
         for (index, text) in texts.iter().enumerate() {
             let found = match Target::parse(text, cx.config.bind_port) {
                 Ok(Target::Address(addr)) => Ok(vec![addr]),
-                Ok(Target::Host(host, port)) => {
-                    join.to_look_up.push_back((index, host, port));
+                Ok(target) => {
+                    join.to_look_up.push_back((index, target));
                     Ok(Vec::new())
                 }
                 Err(why) => Err(why),
@@ -101,11 +119,10 @@ impl Joins {
         self.go_on(number, cx);
     }
 
-    /// The joins of the configuration are one at a time and always have a place.
+    /// The joins that nobody outside asks for are one at a time and always have a place.
     fn has_place(&self, purpose: Purpose) -> bool {
-        let is_configured = |purpose| matches!(purpose, Purpose::Start | Purpose::Retry);
-        is_configured(purpose)
-            || self.running.values().filter(|join| !is_configured(join.purpose)).count() < JOINS
+        let is_own = |purpose| matches!(purpose, Purpose::Start | Purpose::Retry | Purpose::Healing { .. });
+        is_own(purpose) || self.running.values().filter(|join| !is_own(join.purpose)).count() < JOINS
     }
 
     /// Takes the answer to a lookup.
@@ -126,16 +143,25 @@ impl Joins {
     fn go_on(&mut self, number: u64, cx: &mut Cx<'_>) {
         let Some(join) = self.running.get_mut(&number) else { return };
         while join.lookups < JOIN_LOOKUPS
-            && let Some((index, host, port)) = join.to_look_up.pop_front()
+            && let Some((index, target)) = join.to_look_up.pop_front()
         {
+            let (host, port, lookup) = match target {
+                Target::Host(host, port) => (host, port, Lookup::Host),
+                Target::Service(name, port) => (name, port, Lookup::Service),
+                Target::Address(_) => continue,
+            };
             let id = ResolveId(self.next_lookup);
             self.next_lookup += 1;
             self.lookups.insert(id, (number, index));
             join.lookups += 1;
-            cx.out.resolve(id, host, port, Lookup::Host);
+            cx.out.resolve(id, host, port, lookup);
         }
         if join.lookups > 0 {
             return;
+        }
+        join.live_before = cx.node.live_nodes();
+        if let Purpose::Healing { draw } = join.purpose {
+            join.leave_members_alone(draw, cx);
         }
         let addrs: Vec<SocketAddr> =
             join.targets.iter().filter_map(|target| target.found.as_ref().ok()).flatten().copied().collect();
@@ -146,97 +172,100 @@ impl Joins {
     /// Takes the node's answer.
     pub(crate) fn on_reply(&mut self, number: u64, reply: &Reply, cx: &mut Cx<'_>) {
         let Some(join) = self.running.remove(&number) else { return };
-        let result = match reply {
+        let mut ended = Ended { purpose: join.purpose, result: Ok(0), reached: Vec::new(), refused: false };
+        match reply {
             Reply::Joined { contacted, failures } => {
-                if join.purpose == Purpose::Retry
-                    && let Some(retry) = &mut self.retry
-                {
-                    retry.refused = failures.iter().any(|(_, error)| *error == ExchangeError::TooMany);
-                }
-                let bullets = join.bullets(failures);
-                if *contacted > 0 || bullets.is_empty() { Ok(*contacted) } else { Err(error_list(&bullets)) }
+                ended.refused = failures.iter().any(|(_, error)| *error == ExchangeError::TooMany);
+                let (reached, bullets) = join.outcome(failures);
+                ended.reached = reached;
+                ended.result = if *contacted > 0 || bullets.is_empty() {
+                    Ok(*contacted)
+                } else {
+                    Err(error_list(&bullets))
+                };
             }
-            Reply::Failed(why) => Err(why.to_string()),
+            Reply::Failed(why) => ended.result = Err(why.to_string()),
             Reply::Done | Reply::QueryStarted { .. } | Reply::Keys(_) => {
-                Err("the node gave no answer to the join".to_owned())
-            }
-        };
-        report(join.purpose, result, cx);
-    }
-
-    /// Starts the retry join, if there is one.
-    pub(crate) fn begin_retry(&mut self, cx: &mut Cx<'_>) {
-        if !cx.config.retry_join.is_empty() {
-            self.retry = Some(Retry { attempts: 0, at: Some(cx.clock.now), refused: false });
-            self.on_tick(cx);
-        }
-    }
-
-    /// Gives up the retry join.
-    pub(crate) fn stop_retry(&mut self) {
-        self.retry = None;
-    }
-
-    /// Starts an attempt of the retry join that is due.
-    pub(crate) fn on_tick(&mut self, cx: &mut Cx<'_>) {
-        let Some(retry) = &mut self.retry else { return };
-        if retry.at.is_some_and(|at| at <= cx.clock.now) {
-            retry.at = None;
-            let replay = cx.config.replay_on_join;
-            cx.log(Level::Info, "agent", &format!("Joining cluster...(replay: {replay})"));
-            let texts = cx.config.retry_join.iter().map(|text| Text::from(text.as_str())).collect();
-            cx.errand(Errand::Join { purpose: Purpose::Retry, texts, replay });
-        }
-    }
-
-    /// When an attempt of the retry join is due.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.retry.as_ref()?.at
-    }
-
-    /// Takes the outcome of an attempt of the retry join; gives whether no attempt is left.
-    pub(crate) fn on_retried(&mut self, result: Result<usize, String>, cx: &mut Cx<'_>) -> bool {
-        let Some(retry) = &mut self.retry else { return false };
-        match result {
-            Ok(count) => {
-                cx.log(Level::Info, "agent", &format!("Join completed. Synced with {count} initial agents"));
-                self.retry = None;
-                false
-            }
-            Err(_) if cx.config.retry_max > 0 && retry.attempts >= cx.config.retry_max && !retry.refused => {
-                cx.log(Level::Err, "agent", "maximum retry join attempts made, exiting");
-                self.retry = None;
-                true
-            }
-            Err(why) => {
-                let counts = !std::mem::take(&mut retry.refused);
-                retry.attempts = retry.attempts.saturating_add(counts.into());
-                retry.at = Some(cx.clock.now + cx.config.retry_interval);
-                let interval = cx.config.retry_interval;
-                cx.log(Level::Warn, "agent", &format!("Join failed: {why}, retrying in {interval:?}"));
-                false
+                ended.result = Err("the node gave no answer to the join".to_owned());
             }
         }
+        if join.purpose.is_quiet() {
+            let brought = cx.node.live_nodes().saturating_sub(join.live_before);
+            if brought > 0 && !ended.reached.is_empty() {
+                let text = format!("seeds {} brought {brought} more live members", shown(&ended.reached));
+                cx.log(Level::Info, "agent", &text);
+            }
+        }
+        report(ended, cx);
+    }
+}
+
+impl Purpose {
+    /// Whether the join goes on in the background for ever, so that only what it changes is news.
+    fn is_quiet(self) -> bool {
+        matches!(self, Purpose::Healing { .. })
     }
 }
 
 impl Join {
-    /// What went wrong, in the order of the texts and of their addresses.
-    fn bullets(&self, failures: &[(SocketAddr, ExchangeError)]) -> Vec<String> {
+    /// Forgets the addresses of live members, and of this node; and those above the number that one round of healing
+    /// contacts, which is enough for finding the members behind them.
+    fn leave_members_alone(&mut self, draw: u64, cx: &Cx<'_>) {
+        let mut known: BTreeSet<SocketAddr> = cx
+            .node
+            .members()
+            .filter(|member| member.status == Status::Alive)
+            .map(|member| member.socket_addr())
+            .collect();
+        known.insert(cx.config.advertised());
+        for found in self.targets.iter_mut().filter_map(|target| target.found.as_mut().ok()) {
+            found.retain(|addr| known.insert(*addr));
+        }
+        let lists = || self.targets.iter().filter_map(|target| target.found.as_ref().ok());
+        let total: usize = lists().map(Vec::len).sum();
+        if total <= HEALING_CONTACTS || !cx.node.others_live() {
+            return;
+        }
+        // A window over all addresses that begins anywhere, and goes on at the front behind the end.
+        let first = (draw % total as u64) as usize;
+        let mut position = 0;
+        for found in self.targets.iter_mut().filter_map(|target| target.found.as_mut().ok()) {
+            found.retain(|_| {
+                let distance = (position + total - first) % total;
+                position += 1;
+                distance < HEALING_CONTACTS
+            });
+        }
+    }
+
+    /// The texts that led to somebody; and what went wrong, in the order of the texts and of their addresses.
+    fn outcome(&self, failures: &[(SocketAddr, ExchangeError)]) -> (Vec<Text>, Vec<String>) {
         let mut failures = failures.iter().peekable();
-        let mut bullets = Vec::new();
+        let (mut reached, mut bullets) = (Vec::new(), Vec::new());
         for target in &self.targets {
             match &target.found {
                 Err(why) => {
                     let (text, why) = (escape::line(&target.text), escape::line(why.as_bytes()));
                     bullets.push(format!("Failed to resolve {text}: {why}"));
                 }
-                Ok(addrs) => take_failures(addrs, &mut failures, &mut bullets),
+                Ok(addrs) => {
+                    let before = bullets.len();
+                    take_failures(addrs, &mut failures, &mut bullets);
+                    if bullets.len() - before < addrs.len() {
+                        reached.push(target.text.clone());
+                    }
+                }
             }
         }
         bullets.extend(failures.map(|(addr, error)| failed_join(*addr, error)));
-        bullets
+        (reached, bullets)
     }
+}
+
+/// `[A B]`
+fn shown(texts: &[Text]) -> String {
+    let texts: Vec<String> = texts.iter().map(|text| escape::line(text)).collect();
+    format!("[{}]", texts.join(" "))
 }
 
 /// The failures of `addrs`, which come in the order of all addresses.
@@ -277,13 +306,15 @@ fn error_list(bullets: &[String]) -> String {
 }
 
 /// Logs the outcome and hands it to the one who asked (agent.md 8.3).
-fn report(purpose: Purpose, result: Result<usize, String>, cx: &mut Cx<'_>) {
-    match &result {
+fn report(ended: Ended, cx: &mut Cx<'_>) {
+    let (said, failed) =
+        if ended.purpose.is_quiet() { (Level::Debug, Level::Debug) } else { (Level::Info, Level::Warn) };
+    match &ended.result {
         Ok(0) => {}
-        Ok(count) => cx.log(Level::Info, "agent", &format!("joined: {count} nodes")),
-        Err(why) => cx.log(Level::Warn, "agent", &format!("error joining: {why}")),
+        Ok(count) => cx.log(said, "agent", &format!("joined: {count} nodes")),
+        Err(why) => cx.log(failed, "agent", &format!("error joining: {why}")),
     }
-    cx.errand(Errand::JoinEnded(purpose, result));
+    cx.errand(Errand::JoinEnded(ended));
 }
 
 #[cfg(test)]
@@ -302,10 +333,13 @@ mod tests {
             replay: false,
             to_look_up: VecDeque::new(),
             lookups: 0,
+            live_before: 0,
             targets: vec![
                 attempt("127.0.0.9", Ok(vec![addr("127.0.0.9:7946")])),
                 attempt("nobody", Err("lookup nobody: no such host".to_owned())),
+                attempt("three", Ok(vec![addr("10.0.0.3:1")])),
                 attempt("two", Ok(vec![addr("10.0.0.1:1"), addr("10.0.0.2:1")])),
+                attempt("some", Ok(vec![addr("10.0.0.4:1"), addr("10.0.0.5:1")])),
             ],
         };
         let refused = || ExchangeError::Connect("connection refused".to_owned());
@@ -313,14 +347,18 @@ mod tests {
             (addr("127.0.0.9:7946"), refused()),
             (addr("10.0.0.1:1"), ExchangeError::ConnectTimedOut),
             (addr("10.0.0.2:1"), ExchangeError::TimedOut),
+            (addr("10.0.0.5:1"), ExchangeError::Closed),
         ];
+        let (reached, bullets) = join.outcome(&failures);
+        assert_eq!(reached, [Text::from("three"), Text::from("some")]);
         assert_eq!(
-            error_list(&join.bullets(&failures)),
-            "4 errors occurred:\n\
+            error_list(&bullets),
+            "5 errors occurred:\n\
              \t* Failed to join 127.0.0.9: dial tcp 127.0.0.9:7946: connect: connection refused\n\
              \t* Failed to resolve nobody: lookup nobody: no such host\n\
              \t* Failed to join 10.0.0.1: dial tcp 10.0.0.1:1: i/o timeout\n\
-             \t* Failed to join 10.0.0.2: read tcp 10.0.0.2:1: i/o timeout\n\n"
+             \t* Failed to join 10.0.0.2: read tcp 10.0.0.2:1: i/o timeout\n\
+             \t* Failed to join 10.0.0.5: the peer closed the connection without an answer\n\n"
         );
     }
 

@@ -231,7 +231,9 @@ impl Reader<'_> {
         let text = String::from_utf8_lossy(&self.bytes[start..self.at]);
         match text.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Json::Number(number)),
-            _ => Err(Why::Wrong(format!("json: cannot unmarshal number {text} into Go value of type float64"))),
+            _ => {
+                Err(Why::Wrong(format!("json: cannot unmarshal number {text} into Go value of type float64")))
+            }
         }
     }
 
@@ -395,7 +397,8 @@ mod tests {
 
     #[test]
     fn lines_are_known_and_the_rest_is_not_read() {
-        let (value, rest) = first(b"{\"a\":\n 1,\n\"b\": [null, true, -1.5e1], \"b\": {}}\n\n !").expect("it is JSON");
+        let (value, rest) =
+            first(b"{\"a\":\n 1,\n\"b\": [null, true, -1.5e1], \"b\": {}}\n\n !").expect("it is JSON");
         let entry = |key: &str, line, value| Entry { key: key.to_owned(), line, value };
         let list = Json::List(vec![Json::Null, Json::Bool(true), Json::Number(-15.0)]);
         let expected =

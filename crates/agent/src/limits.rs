@@ -24,6 +24,15 @@ pub const HANDLER_QUEUE_BYTES: usize = 16 << 20;
 /// When a running handler is called slow (agent.md 7).
 pub const HANDLER_SLOW: Duration = Duration::from_secs(1);
 
+/// When it is said again that a script still runs; after the last of them once in an hour. Who looks at a log once
+/// a day still sees it, and a script that hangs for a year makes less than a MiB of lines.
+pub const HANDLER_STILL_RUNNING: [Duration; 3] =
+    [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(3600)];
+
+/// How long a script has to end after it was asked to, and again after it was killed: enough to clean up after
+/// itself, and more than the host waits for the output of one that is dead.
+pub const HANDLER_GRACE: Duration = Duration::from_secs(5);
+
 /// How often a line about the same kind of loss is logged at most.
 pub const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -45,7 +54,9 @@ pub const METRIC_NAMES: usize = 512;
 /// Bytes of one packet with metrics: what fits into a datagram on every network.
 pub const METRIC_PACKET_BYTES: usize = 1400;
 
-/// RPC connections at once. Each honest client uses one.
+/// RPC connections at once. Each honest client uses one. A newcomer is never refused: it takes the place of a
+/// client that has not introduced itself, or that is idle, or of the oldest of the address that has the most, so
+/// that clients which hold many streams lock nobody out.
 pub const RPC_CONNECTIONS: usize = 256;
 
 /// From the acceptance of an RPC connection to its handshake and, where one is wanted, its token.
@@ -93,6 +104,14 @@ pub const JOIN_ADDRESSES: usize = 1024;
 
 /// Joins under way at once for clients and discovery. Those of the configuration have places of their own.
 pub const JOINS: usize = 64;
+
+/// A node that sees others looks after its seeds once in so many retry intervals at most, and in half as many at
+/// least: with the default of 30 s, every 5 to 10 minutes.
+pub const HEALING_PATIENCE: u32 = 20;
+
+/// Addresses that are contacted in one such round. Whoever is reached names all others that it knows, so that a
+/// name with hundreds of addresses need not be contacted hundredfold; of dead ones others are tried next time.
+pub const HEALING_CONTACTS: usize = 3;
 
 /// Names of one join that are looked up at once. All joins together stay below what the resolver takes, and a
 /// long list of dead names leaves it to others.

@@ -3,6 +3,7 @@
 //! Bytes pass through unchanged, whatever they are; only tabs and newlines in the columns of member
 //! lines are escaped. Tags stand in the order of their names, so equal events make equal processes.
 
+use crate::handler::Handler;
 use crate::io::Spawn;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,9 +73,10 @@ impl Job {
         self.variables.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + self.stdin.len()
     }
 
-    /// The process for `command` on a node that is `local` at this moment. `None` if a variable would hold a
-    /// NUL byte, which no environment can.
-    pub(crate) fn spawn(&self, command: &[u8], local: &Member) -> Option<Spawn> {
+    /// The process for a handler on a node that is `local` at this moment; in a group of its own if it may have to be
+    /// ended, otherwise in the agent's (agent.md 12.2). `None` if a variable would hold a NUL byte, which no
+    /// environment can.
+    pub(crate) fn spawn(&self, handler: &Handler, local: &Member) -> Option<Spawn> {
         let mut env: Vec<(Vec<u8>, Vec<u8>)> = vec![
             (b"SERF_EVENT".to_vec(), self.kind.into()),
             (b"SERF_SELF_NAME".to_vec(), local.name.to_vec()),
@@ -87,7 +89,13 @@ impl Job {
         }
         let is_set = |name: &[u8]| self.variables.iter().any(|(set, _)| set == name);
         let unset = EVENT_VARIABLES.iter().filter(|name| !is_set(name)).map(|name| name.to_vec()).collect();
-        Some(Spawn { command: command.to_vec(), env, unset, stdin: self.stdin.clone(), own_group: false })
+        Some(Spawn {
+            command: handler.command.clone(),
+            env,
+            unset,
+            stdin: self.stdin.clone(),
+            own_group: handler.timeout.is_some(),
+        })
     }
 }
 
@@ -195,6 +203,10 @@ mod tests {
         assert_eq!(hidden_tags(&tags), [&Text::from("a-b"), &Text::from("a.b")]);
     }
 
+    fn handler(text: &str) -> Handler {
+        Handler::parse(text.as_bytes()).expect("the handler is valid")
+    }
+
     /// One recorded run of a handler: its `SERF_` variables and its standard input.
     struct Recorded {
         env: Vec<(Vec<u8>, Vec<u8>)>,
@@ -284,9 +296,9 @@ mod tests {
     #[test]
     fn processes_get_what_the_reference_gives_them() {
         let beta = |pairs: &[(&str, &str)]| member("beta", 2, pairs);
-        let gamma = member("ga\tm\nma", 3, &[("a", "x\ty"), ("b", "l1\nl2"), ("c", "p,q=r")]);
         let changed = || vec![beta(&[("role", "db"), ("v", "2")])];
-        let cases: [(&[u8], Vec<Event>); 8] = [
+        let gamma = || member("ga\tm\nma", 3, &[("a", "x\ty"), ("b", "l1\nl2"), ("c", "p,q=r")]);
+        let cases: [(&[u8], Vec<Event>); 10] = [
             (
                 include_bytes!("../tests/golden/handlers/user.txt"),
                 vec![
@@ -310,7 +322,7 @@ mod tests {
             ),
             (
                 include_bytes!("../tests/golden/handlers/member-join.txt"),
-                vec![members(MemberEventKind::Join, vec![beta(&[("role", "db")]), gamma])],
+                vec![members(MemberEventKind::Join, vec![beta(&[("role", "db")]), gamma()])],
             ),
             (
                 include_bytes!("../tests/golden/handlers/member-join-self.txt"),
@@ -324,13 +336,24 @@ mod tests {
                 include_bytes!("../tests/golden/handlers/member-leave.txt"),
                 vec![members(MemberEventKind::Leave, changed())],
             ),
+            (
+                include_bytes!("../tests/golden/handlers/member-failed-and-reap.txt"),
+                vec![
+                    members(MemberEventKind::Reap, changed()),
+                    members(MemberEventKind::Failed, vec![gamma()]),
+                ],
+            ),
+            (
+                include_bytes!("../tests/golden/handlers/member-reap.txt"),
+                vec![members(MemberEventKind::Reap, vec![gamma()])],
+            ),
         ];
         for (text, events) in cases {
             let recorded = recorded(text);
             assert_eq!(recorded.len(), events.len());
             for (recorded, event) in recorded.iter().zip(&events) {
                 let job = Job::new(event).expect("the event is for handlers");
-                let spawn = job.spawn(b"x", &alpha()).expect("no variable holds a NUL byte");
+                let spawn = job.spawn(&handler("x"), &alpha()).expect("no variable holds a NUL byte");
                 let mut env = spawn.env.clone();
                 env.sort();
                 assert_eq!(env, recorded.env, "{event:?}");
@@ -342,10 +365,33 @@ mod tests {
         }
     }
 
+    /// The recorded agent was gone before it had written its own line; the environment is complete.
+    #[test]
+    fn the_own_leave_is_an_event_like_others() {
+        let recorded = recorded(include_bytes!("../tests/golden/handlers/member-leave-self.txt"));
+        let job = Job::new(&members(MemberEventKind::Leave, vec![alpha()])).expect("it is for handlers");
+        let spawn = job.spawn(&handler("x"), &alpha()).expect("no variable holds a NUL byte");
+        let mut env = spawn.env.clone();
+        env.sort();
+        assert_eq!([&env], [&recorded[0].env]);
+        let line = b"alpha\t127.0.0.1\tweb\t9lives=cat,UPPER=u,my-tag.x=1,role=web,v=1=2\n";
+        assert_eq!((&spawn.stdin[..], &recorded[0].stdin[..]), (&line[..], &b""[..]));
+    }
+
+    #[test]
+    fn only_what_may_have_to_be_ended_leaves_the_group_of_the_agent() {
+        let job = Job::new(&user(1, b"a", None)).expect("the event is for handlers");
+        let spawn = |text: &str| job.spawn(&handler(text), &alpha()).expect("no variable holds a NUL byte");
+        assert!(!spawn("x.sh").own_group && !spawn("{concurrency=2}x.sh").own_group);
+        let limited = spawn("{timeout=5s}x.sh");
+        assert!(limited.own_group);
+        assert_eq!(Spawn { own_group: false, ..limited }, spawn("x.sh"));
+    }
+
     #[test]
     fn a_nul_byte_fits_no_environment() {
         let spawn = |event: &Event, local: &Member| {
-            Job::new(event).expect("the event is for handlers").spawn(b"x", local)
+            Job::new(event).expect("the event is for handlers").spawn(&handler("x"), local)
         };
         assert_eq!(spawn(&user(1, b"a\0b", None), &alpha()), None);
         assert_eq!(spawn(&user(1, b"a", None), &member("a", 1, &[("t", "\0")])), None);

@@ -2,9 +2,13 @@
 
 mod lab;
 
+use lab::cluster::{Cluster, config_of};
 use lab::{Lab, config};
-use villein_agent::io::{Input, Signal, Sink};
+use std::net::SocketAddr;
+use villein_agent::config::Config;
+use villein_agent::io::{Input, Lookup, Signal, Sink};
 use villein_core::note::Level;
+use villein_core::snapshot::Restored;
 use villein_core::time::Duration;
 
 const BANNER: &str = "==> Serf agent running!
@@ -113,6 +117,15 @@ fn the_retry_join_ends_after_its_attempts() {
 [INFO] agent: shutdown complete";
     assert!(lab.log_since(0).ends_with(end), "{}", lab.printed);
     assert_eq!(lab.exit, Some(1));
+}
+
+#[test]
+fn intervals_are_shown_in_minutes() {
+    let mut config = config();
+    config.retry_join = vec!["127.0.0.2".to_owned()];
+    config.retry_interval = Duration::from_secs(90);
+    let lab = Lab::new(config);
+    assert!(lab.printed.contains("\n\n, retrying in 1m30s\n"), "{}", lab.printed);
 }
 
 #[test]
@@ -269,4 +282,144 @@ fn a_log_for_machines_stands_alone_on_standard_output() {
     );
     assert!(lab.printed_errors.starts_with("==> Serf agent running!\n"), "{}", lab.printed_errors);
     assert!(lab.printed_errors.contains("==> Caught signal: terminated\n"), "{}", lab.printed_errors);
+}
+
+/// Settings of a node that forgets failed members soon, so that nothing but seeds leads to them, and that contacts
+/// nobody else by itself.
+fn forgetful(name: &str, number: u8, seeds: &[&str]) -> Config {
+    let mut config = config_of(name, number);
+    config.retry_join = seeds.iter().map(|&seed| seed.to_owned()).collect();
+    config.node.reconnect_timeout = Duration::from_secs(60);
+    config.node.profile.push_pull_interval = Duration::ZERO;
+    config
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// From a cut until the members on the other side are forgotten; and the longest time between two looks at seeds.
+const A_WHILE: Duration = Duration::from_secs(610);
+
+fn addr(number: u8) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, number], 7946))
+}
+
+#[test]
+fn the_halves_of_a_cluster_find_each_other_again() {
+    let mut cluster = Cluster::new([
+        forgetful("alpha", 1, &[]),
+        forgetful("beta", 2, &["127.0.0.1"]),
+        forgetful("gamma", 3, &["127.0.0.1"]),
+        forgetful("delta", 4, &["127.0.0.1"]),
+    ]);
+    cluster.pass(Duration::from_secs(5));
+    assert_eq!(cluster.alive(), [4, 4, 4, 4]);
+
+    // Nothing happens as long as nothing has to.
+    let marks: Vec<usize> = cluster.nodes.iter().map(|node| node.printed.len()).collect();
+    let dialed = cluster.dialed.clone();
+    cluster.pass(HOUR);
+    assert_eq!(cluster.dialed, dialed, "a seed that is a live member needs no contact");
+
+    for place in [2, 3] {
+        cluster.nodes[place].side = 1;
+    }
+    cluster.pass(A_WHILE);
+    assert_eq!(cluster.alive(), [2, 2, 2, 2]);
+    for node in &mut cluster.nodes {
+        node.side = 0;
+    }
+    cluster.pass(A_WHILE);
+    assert_eq!(cluster.alive(), [4, 4, 4, 4]);
+    let brought = "[INFO] agent: seeds [127.0.0.1] brought 2 more live members";
+    let logs = [2, 3].map(|place| cluster.log_since(place, marks[place]));
+    assert_eq!(logs.iter().map(|log| log.matches(brought).count()).sum::<usize>(), 1, "{logs:?}");
+    assert!(logs.iter().all(|log| !log.contains("joining: ") && !log.contains("error joining")), "{logs:?}");
+}
+
+#[test]
+fn a_node_that_is_alone_looks_for_its_seeds_as_often_as_it_would_retry() {
+    // The address that was joined at the start is a seed, too.
+    let start = Config { start_join: vec!["127.0.0.2".to_owned()], ..forgetful("alpha", 1, &[]) };
+    let mut cluster = Cluster::new([forgetful("beta", 2, &[]), start]);
+    cluster.nodes[0].side = 1;
+    // The failure, and its last reconnects.
+    cluster.pass(Duration::from_secs(300));
+    let before = cluster.dialed[&addr(2)];
+    cluster.pass(Duration::from_secs(300));
+    assert_eq!(cluster.dialed[&addr(2)] - before, 10);
+    assert_eq!(cluster.nodes[1].exit, None, "this never ends the agent");
+    cluster.nodes[0].side = 0;
+    cluster.pass(Duration::from_secs(30));
+    assert_eq!(cluster.alive(), [2, 2]);
+}
+
+#[test]
+fn seeds_are_looked_up_again_and_found_where_they_moved() {
+    for (seed, name, lookup) in [
+        ("seed.example", "seed.example", Lookup::Host),
+        ("dns+srv://_serf._tcp.example", "_serf._tcp.example", Lookup::Service),
+    ] {
+        let mut cluster = Cluster::new([forgetful("beta", 2, &[])]);
+        cluster.names.insert((name.to_owned(), lookup), vec![addr(2)]);
+        cluster.start(forgetful("alpha", 1, &[seed]), Restored::default());
+        assert_eq!(cluster.alive(), [2, 2]);
+        cluster.nodes[0].side = 1;
+        cluster.names.insert((name.to_owned(), lookup), vec![addr(3)]);
+        cluster.start(forgetful("gamma", 3, &[]), Restored::default());
+        cluster.pass(A_WHILE);
+        assert_eq!(cluster.alive(), [1, 2, 2], "{seed}");
+    }
+}
+
+#[test]
+fn a_name_with_many_addresses_is_not_contacted_manyfold() {
+    let mut cluster = Cluster::new([forgetful("beta", 2, &[])]);
+    let lookup = ("seeds.example".to_owned(), Lookup::Host);
+    cluster.names.insert(lookup.clone(), vec![addr(2)]);
+    cluster.start(forgetful("alpha", 1, &["seeds.example"]), Restored::default());
+    cluster.names.insert(lookup, (1..=14).map(addr).collect());
+    cluster.dialed.clear();
+    cluster.pass(A_WHILE);
+    let dialed: usize = cluster.dialed.values().sum();
+    assert!((1..=6).contains(&dialed), "one or two looks: {dialed}");
+    cluster.pass(5 * HOUR);
+    assert_eq!(cluster.dialed.len(), 12, "each has its turn");
+}
+
+#[test]
+fn seeds_from_before_a_restart_are_joined_and_never_end_the_agent() {
+    let restored = Restored { seeds: vec!["127.0.0.2".into()], ..Restored::default() };
+    let alpha = Config { retry_max: 1, ..forgetful("alpha", 1, &[]) };
+    let mut cluster = Cluster::new([]);
+    cluster.start(alpha, restored);
+    cluster.pass(HOUR);
+    assert_eq!(cluster.nodes[0].exit, None);
+    cluster.start(forgetful("beta", 2, &[]), Restored::default());
+    cluster.pass(Duration::from_secs(31));
+    assert_eq!(cluster.alive(), [2, 2]);
+}
+
+#[test]
+fn texts_that_worked_are_remembered_in_the_snapshot() {
+    let mut alpha = forgetful("alpha", 1, &["127.0.0.2"]);
+    alpha.node.snapshot = true;
+    let mut cluster = Cluster::new([forgetful("beta", 2, &[]), forgetful("gamma", 3, &[]), alpha]);
+    cluster.join(2, 1);
+    cluster.join(2, 1);
+    let seeds = |cluster: &Cluster| {
+        let snapshot = String::from_utf8_lossy(&cluster.nodes[2].snapshot).into_owned();
+        snapshot.lines().filter(|line| line.contains("seed")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    cluster.pass(Duration::from_secs(1));
+    assert_eq!(seeds(&cluster), ["# seed: 127.0.0.2", "# seed: 127.0.0.3:7946"]);
+}
+
+#[test]
+fn what_is_worth_keeping_is_written_before_the_exit() {
+    let mut config = config();
+    config.node.snapshot = true;
+    let mut lab = Lab::new(config);
+    assert!(lab.snapshot.is_empty(), "it is not written at once");
+    lab.signal(Signal::Terminate);
+    assert_eq!(String::from_utf8_lossy(&lab.snapshot), "alive: alpha 127.0.0.1:7946\n");
+    assert_eq!(lab.exit, Some(1));
 }

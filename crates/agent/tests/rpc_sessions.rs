@@ -2,6 +2,7 @@
 
 mod lab;
 
+use lab::cluster::{Cluster, config_of};
 use lab::{Lab, config, contains, handlers};
 use proptest::prelude::*;
 use villein_agent::config::Config;
@@ -13,10 +14,13 @@ use villein_agent::limits::{
 use villein_core::time::Duration;
 use villein_rpc::framing::Limits;
 use villein_rpc::request::{
-    Handshake, Join, MemberFilter, Monitor, Query, Respond, Stop, Stream, TagChange, UserEvent,
+    Handshake, Join, Key, MemberFilter, Monitor, Query, Respond, Stop, Stream, TagChange, UserEvent,
 };
-use villein_rpc::response::{FromReply, QueryRecord, ResponseHeader, Stats};
+use villein_rpc::response::{FromReply, KeyReport, QueryRecord, ResponseHeader, Stats};
 use villein_rpc::{Objects, Record, Request};
+
+const KEY: &str = "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=";
+const OTHER_KEY: &str = "T9jncgl9mbLus+baTTa7q7nPSUrXwbDi2dhbtqir37s=";
 
 /// The objects in what the agent wrote.
 fn objects(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -226,7 +230,8 @@ fn a_monitor_sees_its_own_level_of_what_was_and_what_comes() {
     let bytes = lab.take(1);
     let objects = objects(&bytes);
     assert_eq!(header(&objects[0]), (2, String::new()));
-    let refused = "user event exceeds configured limit of 512 bytes before encoding";
+    let refused =
+        "user event exceeds configured limit of 512 bytes before encoding (name 0 + payload 600 = 600 bytes)";
     let line = format!("2026/11/22 20:08:16 [WARN] agent: failed to send user event: {refused}");
     assert_eq!(Record::decode(&objects[2]).unwrap(), Record::Log(line.as_str().into()));
     assert_eq!(objects.len(), 3);
@@ -382,13 +387,43 @@ fn a_new_client_takes_the_place_of_the_idlest() {
     lab.request(1000, 1, &stream("user"));
     lab.client(1001);
     assert_eq!(lab.closed, [8, 7]);
-    lab.request(1001, 1, &stream("user"));
-    lab.connect(1002);
-    lab.connect(1003);
-    assert_eq!(lab.closed, [8, 7, 1002, 1003], "nobody is idle");
-    assert_eq!(lab.printed.matches("Too many clients").count(), 1);
-    lab.give(Input::Conn { conn: Conn::Rpc(0), event: ConnEvent::End });
-    lab.client(9999);
+}
+
+#[test]
+fn whoever_has_not_said_who_it_is_makes_room_first() {
+    let mut lab = Lab::new(Config { rpc_auth: "sekret".into(), ..config() });
+    for conn in 0..RPC_CONNECTIONS as u64 {
+        lab.client(conn);
+        if conn != 9 {
+            lab.request(conn, 1, &Request::Auth(villein_rpc::request::Auth { auth_key: "sekret".into() }));
+        }
+        lab.pass(Duration::from_millis(1));
+    }
+    // Idle for longer than the one without a token.
+    lab.client(1000);
+    assert_eq!(lab.closed, [9]);
+    assert!(lab.printed.contains("Closed the silent connection of 127.0.0.1:40009: a new client"));
+}
+
+#[test]
+fn clients_that_hold_streams_do_not_lock_others_out() {
+    let mut lab = Lab::new(config());
+    let mut accept = |lab: &mut Lab, conn: u64, host: u8| {
+        let from = std::net::SocketAddr::from(([127, 0, 0, host], 40_000));
+        lab.give(Input::Conn { conn: Conn::Rpc(conn), event: ConnEvent::Accepted { from } });
+        lab.request(conn, 0, &Request::Handshake(Handshake { version: 1 }));
+        lab.request(conn, 1, &stream("user"));
+    };
+    // Two addresses share all places, the second has two more.
+    let half = RPC_CONNECTIONS as u64 / 2;
+    for conn in 0..2 * half {
+        accept(&mut lab, conn, if conn < half - 1 { 2 } else { 3 });
+    }
+    accept(&mut lab, 1000, 4);
+    accept(&mut lab, 1001, 4);
+    assert_eq!(lab.closed, [half - 1, half], "the oldest of the address that has the most");
+    lab.request(1001, 2, &Request::Members);
+    assert!(contains(&lab.take(1001), b"alpha"));
 }
 
 #[test]
@@ -639,12 +674,170 @@ fn tags_change_for_handlers_and_members() {
 fn key_commands_have_a_body_with_their_error() {
     let mut lab = Lab::new(config());
     lab.client(1);
-    lab.request(1, 1, &Request::ListKeys);
-    lab.request(1, 2, &Request::Members);
+    lab.request(1, 1, &Request::RemoveKey(Key { key: "not base64!".into() }));
+    lab.request(1, 2, &Request::ListKeys);
+    lab.request(1, 3, &Request::Members);
+    let objects = objects(&lab.take(1));
+    assert_eq!(header(&objects[0]), (1, "illegal base64 data at input byte 3".to_owned()));
+    assert_eq!(KeyReport::from_reply(&objects[1]).expect("the body of keys"), KeyReport::default());
+    assert_eq!(header(&objects[2]), (2, "1/1 nodes reported failure".to_owned()));
+    let report = KeyReport::from_reply(&objects[3]).expect("the body of keys");
+    assert_eq!(report.keys, Some([].into()));
+    assert_eq!(header(&objects[4]).0, 3);
+    for line in ["[INFO] agent: Initiating key removal\n", "[INFO] agent: Initiating key listing\n"] {
+        assert!(lab.printed.contains(line), "{}", lab.printed);
+    }
+}
+
+#[test]
+fn old_protocols_have_no_key_commands() {
+    let mut config = config();
+    config.node.protocol = 3;
+    let mut lab = Lab::new(config);
+    lab.client(1);
+    lab.request(1, 1, &Request::UseKey(Key { key: KEY.into() }));
     let objects = objects(&lab.take(1));
     assert_eq!(header(&objects[0]), (1, "Feature not supported".to_owned()));
-    assert!(contains(&objects[1], b"\xa4Keys\x80"));
-    assert_eq!(header(&objects[2]).0, 2);
+    assert_eq!(KeyReport::from_reply(&objects[1]).expect("the body of keys"), KeyReport::default());
+}
+
+/// What a client gets for a key command, once every member had the time to answer.
+fn key_command(cluster: &mut Cluster, request: &Request) -> (String, KeyReport) {
+    cluster.client(0, 1);
+    cluster.request(0, 1, 5, request);
+    cluster.pass(Duration::from_secs(10));
+    let objects = objects(&cluster.take(0, 1));
+    (header(&objects[0]).1, KeyReport::from_reply(&objects[1]).expect("the body of keys"))
+}
+
+#[test]
+fn keys_change_everywhere_and_who_does_not_answer_is_named() {
+    let config = |name, number| {
+        let mut config = config_of(name, number);
+        let key = villein_core::crypto::Key::from_base64(KEY).expect("it is a key");
+        config.node.keyring = Some(villein_core::crypto::Keyring::new(key, []).expect("one key is a ring"));
+        config.node.keyring_file = true;
+        config.keyring_file = Some("ring.json".into());
+        config
+    };
+    let mut cluster = Cluster::new([config("alpha", 1), config("beta", 2)]);
+    cluster.join(1, 0);
+    let install = Request::InstallKey(Key { key: OTHER_KEY.into() });
+    let (error, report) = key_command(&mut cluster, &install);
+    assert_eq!((error.as_str(), report.num_nodes, report.num_resp), ("", 2, 2));
+    for node in &cluster.nodes {
+        let wanted = format!("[\n  \"{KEY}\",\n  \"{OTHER_KEY}\"\n]");
+        assert_eq!(node.saved, [("ring.json".to_owned(), wanted)]);
+    }
+    cluster.nodes[1].disk = Err("open ring.json: is a directory");
+    let (error, report) = key_command(&mut cluster, &Request::UseKey(Key { key: OTHER_KEY.into() }));
+    assert_eq!(error, "1/2 nodes reported failure");
+    let why = report.messages[&b"beta"[..]].to_string();
+    assert!(why.starts_with("Failed to write keyring file: open ring.json: is a directory"), "{why}");
+
+    // Nobody has noticed yet that beta is gone.
+    cluster.nodes[1].side = 1;
+    let (error, report) = key_command(&mut cluster, &Request::ListKeys);
+    assert_eq!(error, "1/2 nodes reported success");
+    assert_eq!(report.messages, [("beta".into(), "no answer in time".into())].into());
+    assert_eq!(report.keys, Some([(KEY.into(), 1), (OTHER_KEY.into(), 1)].into()));
+}
+
+fn change(set: &[(&str, &str)], delete: &[&str]) -> Request {
+    Request::Tags(TagChange {
+        tags: set.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
+        delete_tags: delete.iter().map(|&name| name.into()).collect(),
+    })
+}
+
+/// The tags of the node, as `members` shows them.
+fn tags(lab: &Lab) -> String {
+    let tags = lab.agent.node().local_member().tags;
+    tags.iter().map(|(name, value)| format!("{name}={value} ")).collect()
+}
+
+fn with_tags_file() -> Lab {
+    Lab::new(Config { tags_file: Some("tags.json".into()), ..config() })
+}
+
+#[test]
+fn tags_change_once_they_are_in_their_file() {
+    let mut lab = with_tags_file();
+    lab.client(1);
+    lab.request(1, 1, &change(&[("v", "<1>")], &["role"]));
+    assert_eq!((tags(&lab).as_str(), lab.take(1)), ("role=web ", Vec::new()));
+    let (id, path, bytes) = lab.saving.pop().expect("the file is saved");
+    assert_eq!(path, std::path::Path::new("tags.json"));
+    assert_eq!(String::from_utf8_lossy(&bytes), "{\n  \"v\": \"\\u003c1\\u003e\"\n}");
+    lab.give(Input::Saved { id, result: Ok(()) });
+    assert_eq!(tags(&lab), "v=<1> ");
+    assert_eq!(header(&objects(&lab.take(1))[0]), (1, String::new()));
+}
+
+#[test]
+fn tags_that_cannot_be_kept_do_not_change() {
+    let mut lab = with_tags_file();
+    lab.client(1);
+    lab.request(1, 1, &change(&[("v", "1")], &[]));
+    let (id, ..) = lab.saving.pop().expect("the file is saved");
+    let mark = lab.printed.len();
+    lab.give(Input::Saved { id, result: Err("open tags.json: permission denied") });
+    let error = "Failed to write tags file: open tags.json: permission denied";
+    assert_eq!(header(&objects(&lab.take(1))[0]), (1, error.to_owned()));
+    assert_eq!(tags(&lab), "role=web ");
+    assert_eq!(lab.log_since(mark), format!("[ERR] agent: {error}"));
+}
+
+#[test]
+fn changes_of_tags_are_made_in_their_order_and_none_is_lost() {
+    let mut lab = with_tags_file();
+    for conn in 1..=4 {
+        lab.client(conn);
+    }
+    lab.request(1, 1, &change(&[("a", "1")], &[]));
+    lab.request(2, 1, &change(&[("b", "2")], &["a"]));
+    let too_long = "x".repeat(600);
+    lab.request(3, 1, &change(&[("c", &too_long)], &[]));
+    lab.request(4, 1, &change(&[("d", "4")], &["role"]));
+    let mut written = Vec::new();
+    while let Some((id, _, bytes)) = lab.saving.pop() {
+        assert!(lab.saving.is_empty(), "one at a time");
+        written.push(String::from_utf8_lossy(&bytes).replace(['\n', ' '], ""));
+        // The second change is not kept: those behind it do not have it.
+        let result = if written.len() == 2 { Err("open tags.json: no space left") } else { Ok(()) };
+        lab.give(Input::Saved { id, result });
+    }
+    assert_eq!(
+        written,
+        [r#"{"a":"1","role":"web"}"#, r#"{"b":"2","role":"web"}"#, r#"{"a":"1","d":"4"}"#],
+        "what is too long is not written"
+    );
+    assert_eq!(tags(&lab), "a=1 d=4 ");
+    let mut errors = Vec::new();
+    for conn in 1..=4 {
+        errors.push(header(&objects(&lab.take(conn))[0]).1);
+    }
+    assert_eq!(errors[0], "");
+    assert_eq!(errors[1], "Failed to write tags file: open tags.json: no space left");
+    assert!(errors[2].starts_with("Encoded length of tags exceeds limit of 512 bytes"), "{}", errors[2]);
+    assert_eq!(errors[3], "");
+}
+
+#[test]
+fn changes_of_tags_without_a_file_are_not_lost_either() {
+    // Two clients wait for their updates, and both have the next change ready.
+    let mut cluster = Cluster::new([config_of("alpha", 1), config_of("beta", 2)]);
+    cluster.join(1, 0);
+    for conn in [1, 2] {
+        cluster.client(0, conn);
+        for seq in [1, 2] {
+            cluster.request(0, conn, seq, &change(&[(&format!("t{conn}{seq}"), "")], &[]));
+        }
+    }
+    cluster.pass(Duration::from_secs(10));
+    let tags = cluster.nodes[0].agent.node().local_member().tags;
+    let names: Vec<_> = tags.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["t11", "t12", "t21", "t22"]);
 }
 
 /// Requests, and bytes that are none.

@@ -1,30 +1,43 @@
 //! The `agent` command: from flags to a running agent (agent.md 1, 4.3 and 5).
 //!
 //! Decides the order of the start and what is said when it fails: one line on standard output, exit
-//! status 1. `settings` reads the flags, `warnings` finds what is odd about them; addresses and sockets
-//! are the host's. Invariant: nothing is announced to others before every socket is open.
+//! status 1. `settings` reads the flags, `warnings` finds what is odd about the machine; what settings mean is
+//! decided in [`villein_agent::config::settings`], addresses, sockets and files are the host's. Invariant:
+//! nothing is announced to others before every socket and file is open.
 
 mod settings;
 mod warnings;
 
 use crate::args::AgentArgs;
+use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use villein_agent::config::{Config, Discover};
+use std::path::Path;
+use villein_agent::config::settings::{self as check, Merged};
+use villein_agent::config::{Config, Discover, Facility, Family, File, LogFormat, Sources};
+use villein_agent::handler::Handler;
 use villein_core::config::Config as NodeConfig;
-use villein_core::member::WireAddr;
+use villein_core::crypto::{Key, KeyError, Keyring};
+use villein_core::member::{Tags, WireAddr};
 use villein_core::note::Level;
-use villein_core::text::{Secret, Text};
+use villein_core::snapshot::Restored;
+use villein_core::text::Text;
 use villein_host::address::{Bind, parse_advertise};
 use villein_host::bind::{self, Gossip};
 use villein_host::boot::{Boot, Kept, Sockets};
+use villein_host::files;
 use villein_host::interface::{self, Interface};
 use villein_host::machine;
 use villein_host::multicast::{self, Pair};
+use villein_host::sinks::{self, Sinks};
+use villein_host::snapshot::Snapshot;
 use villein_rpc::system::os_words;
 
-/// What every failure of the cluster part begins with.
+/// What failures of the cluster part begin with.
 const FAILED: &str = "Failed to start the Serf agent";
+
+/// What failures of tags and keyring files begin with.
+const SETUP_FAILED: &str = "Failed to setup the Serf agent";
 
 /// Runs an agent with these flags, which were checked; `program` is the name of the caller.
 /// Returns the exit status.
@@ -51,11 +64,36 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout(), "==> {line}");
 }
 
+/// What was told, and found right so far.
+struct Settled {
+    sources: Sources,
+    /// What the files say in vain.
+    skipped: Vec<String>,
+    handlers: Vec<Handler>,
+    /// Of discovery.
+    families: Option<Vec<Family>>,
+    log_level: Level,
+    log_format: LogFormat,
+    syslog: Option<Facility>,
+    place: Place,
+    key: Option<Result<Key, KeyError>>,
+}
+
 /// Where the agent is, for itself and for others.
 struct Place {
     interface: Option<Interface>,
+    /// Of discovery, if it is another one.
+    mdns_interface: Option<Interface>,
     bind: Bind,
     advertise: Option<SocketAddr>,
+}
+
+/// What the agent keeps in files, as it was when they were read.
+struct Files {
+    tags: Tags,
+    keyring: Option<Keyring>,
+    /// What was read, for the log.
+    lines: Vec<String>,
 }
 
 /// Every socket of the agent.
@@ -70,76 +108,94 @@ struct Opened {
 
 /// The start up to the first input; `Err` is the message for the operator.
 fn start(args: &AgentArgs) -> Result<Boot, String> {
-    let handlers = settings::handlers(args)?;
-    let interface = settings::given(args.iface.as_ref()).map(|name| Interface::named(&name)).transpose()?;
-    for notice in settings::notices(args) {
-        say(&notice);
-    }
-    let log_level = settings::log_level(args)?;
-    let place = place(args, interface)?;
-    let key = settings::key(args)?;
-    let (profile_name, profile) = settings::profile(args)?;
-
+    let settled = settle(args)?;
     say("Starting Serf agent...");
+    let (file, place) = (&settled.sources.merged, &settled.place);
     let host_name = machine::host_name();
-    let name = args.node.clone().filter(|name| !name.is_empty());
-    let name = name.unwrap_or_else(|| Text::from(host_name.as_str()));
-    let protocol = settings::protocol(args).map_err(|why| format!("{FAILED}: Error creating Serf: {why}"))?;
-    let tags =
-        settings::tags(args, protocol).map_err(|why| format!("{FAILED}: Error creating Serf: {why}"))?;
-    let keyring = key
-        .map(settings::keyring)
-        .transpose()
-        .map_err(|why| format!("{FAILED}: Error creating Serf: Failed to create memberlist: {why}"))?;
-    let opened = open(args, &place)?;
+    let files = keep(file).map_err(|why| format!("{SETUP_FAILED}: {why}"))?;
+    let creating = |why: String| format!("{FAILED}: Error creating Serf: {why}");
+    let name = file.node_name.clone().unwrap_or_else(|| Text::from(host_name.as_str()));
+    let node = NodeConfig::new(name, WireAddr::from_ip(place.bind.ip), place.bind.port);
+    let node = check::node(file, NodeConfig { tags: files.tags, ..node }).map_err(creating)?;
+    let (snapshot, restored) = snapshot(file, &node).map_err(creating)?;
+    let keyring = settled.key.map(check::keyring).transpose();
+    let keyring = keyring.map_err(|why| creating(format!("Failed to create memberlist: {why}")))?;
+    let opened = open(file, place, settled.families.as_deref())?;
     say("Starting Serf agent RPC...");
 
-    let node = NodeConfig {
-        tags,
-        protocol,
-        profile,
-        keyring,
-        compression: !args.disable_compression.unwrap_or(false),
-        broadcast_timeout: settings::broadcast_timeout(args)?,
-        ..NodeConfig::new(name, opened.addr, opened.port)
+    let keyring = keyring.or(files.keyring);
+    let node = NodeConfig { addr: opened.addr, port: opened.port, keyring, ..node };
+    let warnings = warnings::all(file, &node.name, &settled.handlers, &opened.rpc);
+    let warnings = settled.skipped.into_iter().chain(warnings).map(|text| (Level::Warn, text));
+    let discover = |cluster: &Text| Discover {
+        cluster: cluster.to_string(),
+        host_name: host_name.clone(),
+        families: opened.multicast.iter().map(|pair| pair.family).collect(),
     };
+    let kept = Kept { restored, snapshot, sinks: sinks(file) };
     let config = Config {
-        profile_name,
         bind_text: place.bind.shown(opened.gossip.port),
         advertise_text: place.advertise.map(|addr| addr.to_string()),
         rpc_text: opened.rpc.shown.clone(),
-        rpc_auth: Secret::default(),
-        log_level,
-        start_join: settings::words(&args.start_join),
-        retry_join: settings::words(&args.retry_join),
-        retry_interval: settings::retry_interval(args)?,
-        retry_max: u32::try_from(args.retry_max.unwrap_or(0).max(0)).unwrap_or(u32::MAX),
-        replay_on_join: args.replay.unwrap_or(false),
-        leave_on_terminate: false,
-        skip_leave_on_interrupt: false,
-        discover: settings::given(args.discover.as_ref()).map(|cluster| Discover {
-            cluster,
-            host_name,
-            families: opened.multicast.iter().map(|pair| pair.family).collect(),
-        }),
+        log_level: settled.log_level,
+        log_format: settled.log_format,
+        syslog: settled.syslog,
+        handlers: settled.handlers,
+        discover: file.discover.as_ref().map(discover),
+        host_name,
         bind_port: opened.gossip.port,
-        start_lines: warnings::all(&node.name, &handlers, &opened.rpc)
-            .into_iter()
-            .map(|text| (Level::Warn, text))
-            .collect(),
-        handlers,
-        ..Config::new(node, machine::machine())
+        start_lines: files.lines.into_iter().map(|text| (Level::Info, text)).chain(warnings).collect(),
+        ..check::agent(file, node, machine::machine())
     };
+    let config = Config { sources: settled.sources, ..config };
     let sockets = Sockets::new(opened.gossip, opened.rpc.listener, opened.multicast);
     let failed = |error: io::Error| format!("{FAILED}: {}", os_words(&error));
-    let boot = Boot::new(config, sockets, Kept::default(), io::stdout()).map_err(failed)?;
+    let boot = Boot::new(config, sockets, kept, io::stdout()).map_err(failed)?;
     boot.watch_signals().map_err(failed)?;
     Ok(boot)
 }
 
+/// Reads all settings, and checks what is checked before the agent says that it starts.
+fn settle(args: &AgentArgs) -> Result<Settled, String> {
+    let mut sources = settings::sources(args)?;
+    let Merged { file, skipped } = check::merge(&files::read_config(&sources.paths)?, &sources.flags)?;
+    let handlers = check::handlers(&file)?;
+    let named = |kind: &str, name: Option<&Text>| {
+        let find = |name: &Text| Interface::named(&name.to_string());
+        name.map(find).transpose().map_err(|why| format!("Invalid {kind}: {why}"))
+    };
+    let interface = named("network interface", file.interface.as_ref())?;
+    let families = check::discovery(&file)?;
+    let mdns_interface = named("mDNS network interface", file.mdns_interface.as_ref())?;
+    for notice in check::notices(&file) {
+        say(&notice);
+    }
+    let log_level = check::log_level(&file)?;
+    let log_format = check::log_format(&file)?;
+    let syslog = check::syslog(&file)?;
+    if syslog.is_some() {
+        sinks::syslog_available().map_err(|why| format!("Syslog setup failed: {why}"))?;
+    }
+    let place = place(&file, interface, mdns_interface)?;
+    let key = check::key(&file)?;
+    check::profile(&file)?;
+    sources.merged = file;
+    Ok(Settled { sources, skipped, handlers, families, log_level, log_format, syslog, place, key })
+}
+
+/// Who is told the metrics.
+fn sinks(file: &File) -> Sinks {
+    let text = |addr: &Option<Text>| addr.as_ref().map(Text::to_string);
+    Sinks { statsd: text(&file.statsd_addr), statsite: text(&file.statsite_addr) }
+}
+
 /// Addresses as the operator wants them (agent.md 5.1, 5.2).
-fn place(args: &AgentArgs, interface: Option<Interface>) -> Result<Place, String> {
-    let text = settings::given(args.bind.as_ref()).unwrap_or_default();
+fn place(
+    file: &File,
+    interface: Option<Interface>,
+    mdns_interface: Option<Interface>,
+) -> Result<Place, String> {
+    let text = file.bind.as_ref().map(Text::to_string).unwrap_or_default();
     let mut bind = Bind::parse(&text).map_err(|why| format!("Invalid bind address: {why}"))?;
     if let Some(interface) = &interface {
         let (narrowed, chosen) = interface.narrow(bind)?;
@@ -148,14 +204,48 @@ fn place(args: &AgentArgs, interface: Option<Interface>) -> Result<Place, String
         }
         bind = narrowed;
     }
-    let advertise = settings::given(args.advertise.as_ref()).map(|text| parse_advertise(&text)).transpose();
+    let advertise = file.advertise.as_ref().map(|text| parse_advertise(&text.to_string())).transpose();
     let advertise = advertise.map_err(|why| format!("Invalid advertise address: {why}"))?;
-    Ok(Place { interface, bind, advertise })
+    Ok(Place { interface, mdns_interface, bind, advertise })
+}
+
+/// Reads the tags file, which need not be there yet, and the keyring file, which must (agent.md 13, 14).
+fn keep(file: &File) -> Result<Files, String> {
+    let mut tags = check::tags(file)?;
+    let mut lines = Vec::new();
+    if let Some(path) = &file.tags_file
+        && let Some(bytes) = files::read(path).map_err(|why| format!("Failed to read tags file: {why}"))?
+    {
+        tags = check::kept_tags(&bytes)?;
+        lines.push(format!("Restored {} tag(s) from {}", tags.len(), path.display()));
+    }
+    let keyring = file.keyring_file.as_deref().map(|path| keyring(file, path, &mut lines)).transpose()?;
+    Ok(Files { tags, keyring, lines })
+}
+
+fn keyring(file: &File, path: &Path, lines: &mut Vec<String>) -> Result<Keyring, String> {
+    if file.encrypt_key.is_some() {
+        return Err(check::KEY_WITH_FILE.to_owned());
+    }
+    let shown = path.display();
+    fs::metadata(path).map_err(|error| format!("stat {shown}: {}", os_words(&error)))?;
+    let bytes = files::read(path).map_err(|why| format!("Failed to read keyring file: {why}"))?;
+    let keyring = check::kept_keys(&bytes.unwrap_or_default())?;
+    lines.push(format!("Restored keyring with {} keys from {shown}", keyring.keys().len()));
+    Ok(keyring)
+}
+
+/// Opens the snapshot before anything else hears of the node, and reads what it says.
+fn snapshot(file: &File, node: &NodeConfig) -> Result<(Option<Snapshot>, Restored), String> {
+    let Some(path) = &file.snapshot_path else { return Ok((None, Restored::default())) };
+    let (snapshot, bytes) = Snapshot::open(path)
+        .map_err(|why| format!("Failed to setup snapshot: failed to open snapshot: {why}"))?;
+    Ok((Some(snapshot), Restored::parse(&bytes, node.rejoin_after_leave)))
 }
 
 /// Opens the RPC port first: who finds it taken has not yet disturbed any cluster (agent.md 20.2).
-fn open(args: &AgentArgs, place: &Place) -> Result<Opened, String> {
-    let rpc = settings::given(args.rpc_addr.as_ref()).unwrap_or_else(|| settings::RPC_ADDR.to_owned());
+fn open(file: &File, place: &Place, families: Option<&[Family]>) -> Result<Opened, String> {
+    let rpc = file.rpc_addr.as_ref().map_or_else(|| check::RPC_ADDR.to_owned(), Text::to_string);
     let rpc = bind::rpc(&rpc)?;
     let Bind { ip, port, .. } = place.bind;
     let gossip = bind::gossip(ip, port).map_err(|why| format!("{FAILED}: {why}"))?;
@@ -163,8 +253,10 @@ fn open(args: &AgentArgs, place: &Place) -> Result<Opened, String> {
         Some(addr) => (WireAddr::from_ip(addr.ip()), addr.port()),
         None => (advertised(ip)?, gossip.port),
     };
-    let multicast = match settings::given(args.discover.as_ref()) {
-        Some(_) => multicast::open(place.interface.as_ref())?,
+    let multicast = match families {
+        Some(families) => {
+            multicast::open(place.mdns_interface.as_ref().or(place.interface.as_ref()), families)?
+        }
         None => Vec::new(),
     };
     Ok(Opened { rpc, gossip, addr, port, multicast })

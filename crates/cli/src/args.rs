@@ -4,7 +4,9 @@
 //! where they are used. Flag names are given to clap here and to nobody else; `goflags` reads them from
 //! the definition. Positional words are one list per command, because the commands count them themselves.
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Command, Subcommand};
+use std::path::PathBuf;
 use villein_core::text::{Secret, Text as Name};
 use villein_rpc::Text;
 
@@ -46,6 +48,8 @@ pub enum Invocation {
     Rtt(RttArgs),
     /// Changes the tags of a running agent
     Tags(TagsArgs),
+    /// Checks configuration files without starting an agent
+    Validate(ValidateArgs),
     /// Prints the version
     Version,
 }
@@ -71,10 +75,17 @@ Event handlers:
                                         member-reap, user, query, or * for all
   -event-handler=user:NAME=SCRIPT       custom events of this name only
   -event-handler=query:NAME=SCRIPT      queries of this name only; what it prints is the answer
+  -event-handler={OPTIONS}TYPE=SCRIPT   with limits, as in '{timeout=5s,queue=64}user:deploy=deploy.sh':
+      timeout=5s      ends a script that still runs then, with all that it started: SIGTERM, and
+                      SIGKILL 5s later [default: never]
+      queue=64        events that may wait for it; the oldest are dropped and counted [default: 1024]
+      concurrency=4   scripts of it at once; with more than one, events lose their order [default: 1]
 
-  A script is a command line for /bin/sh. It finds the event in SERF_EVENT, SERF_USER_EVENT,
-  SERF_QUERY_NAME, SERF_SELF_NAME, SERF_TAG_... and on standard input. What it prints is logged at
-  -log-level=debug; a script that fails is reported at any level.
+  A script is a command line for /bin/sh; one that contains '=' needs a TYPE, as in '*=LANG=C x.sh'.
+  It finds the event in SERF_EVENT, SERF_USER_EVENT, SERF_QUERY_NAME, SERF_SELF_NAME, SERF_TAG_... and
+  on standard input. What it prints is logged at -log-level=debug; a script that fails is reported at
+  any level. Scripts take turns in the order of events and of the configuration; one that runs for
+  more than a second delays only the later events of its own handler. 'info' shows how they fare.
 
 Flags may be written -flag=value, -flag value or --flag=value; durations like 500ms, 5s or 1m.";
 
@@ -97,9 +108,30 @@ pub struct AgentArgs {
     /// Address to listen on for RPC [default: 127.0.0.1:7373]
     #[arg(long, value_name = "HOST:PORT", value_parser = text::<Name>())]
     pub rpc_addr: Option<Name>,
+    /// Configuration file, or directory with *.json files; can be given several times, later ones win
+    #[arg(long = "config-file", visible_alias = "config-dir", value_name = "PATH", value_parser = path())]
+    pub config_files: Vec<PathBuf>,
     /// Key for encrypting the gossip, in base64
     #[arg(long, value_name = "KEY", value_parser = text::<Secret>())]
     pub encrypt: Option<Secret>,
+    /// File with the keys for encrypting the gossip; changed keys are kept in it
+    #[arg(long, value_name = "PATH", value_parser = path())]
+    pub keyring_file: Option<PathBuf>,
+    /// Accept only encrypted gossip if there is a key [default: true]
+    #[arg(long, value_name = "BOOL", require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(value_parser = boolean())]
+    pub gossip_verify_incoming: Option<bool>,
+    /// Encrypt all gossip if there is a key [default: true]
+    #[arg(long, value_name = "BOOL", require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(value_parser = boolean())]
+    pub gossip_verify_outgoing: Option<bool>,
+    /// Separates clusters on one network: only nodes with the same label understand each other
+    #[arg(long, value_parser = text::<Name>())]
+    pub label: Option<Name>,
+    /// Also accept gossip without the label, because somebody has checked and removed it
+    #[arg(long, value_name = "BOOL", require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(value_parser = boolean())]
+    pub skip_inbound_label_check: Option<bool>,
     /// Script to run on events, with an optional filter; can be given several times
     #[arg(long = "event-handler", value_name = "[FILTER=]SCRIPT", value_parser = text::<Name>())]
     pub event_handlers: Vec<Name>,
@@ -122,6 +154,13 @@ pub struct AgentArgs {
     /// Lowest level of log lines to print: trace, debug, info, warn, err [default: INFO]
     #[arg(long, value_name = "LEVEL", value_parser = text::<Name>())]
     pub log_level: Option<Name>,
+    /// How log lines are printed: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", value_parser = text::<Name>())]
+    pub log_format: Option<Name>,
+    /// Also send the log to syslog
+    #[arg(long, value_name = "BOOL", require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(value_parser = boolean())]
+    pub syslog: Option<bool>,
     /// Timing profile: lan, wan, local [default: lan]
     #[arg(long, value_name = "NAME", value_parser = text::<Name>())]
     pub profile: Option<Name>,
@@ -134,9 +173,30 @@ pub struct AgentArgs {
     /// Tag of this node; can be given several times
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = text::<Name>())]
     pub tags: Vec<Name>,
+    /// File with the tags of this node; changed tags are kept in it
+    #[arg(long, value_name = "PATH", value_parser = path())]
+    pub tags_file: Option<PathBuf>,
+    /// File that remembers the cluster, so that a restarted agent joins it again
+    #[arg(long, value_name = "PATH", value_parser = path())]
+    pub snapshot: Option<PathBuf>,
+    /// Join the cluster of -snapshot again although this node had left it
+    #[arg(long, value_name = "BOOL", require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(value_parser = boolean())]
+    pub rejoin: Option<bool>,
     /// Find nodes of the cluster with this name by multicast DNS
     #[arg(long, value_name = "CLUSTER", value_parser = text::<Name>())]
     pub discover: Option<Name>,
+    /// Network interface for -discover [default: that of -iface]
+    #[arg(long, value_name = "NAME", value_parser = text::<Name>())]
+    pub mdns_iface: Option<Name>,
+    /// Do not use IPv4 for -discover
+    #[arg(long = "mdns-disable-ipv4", value_name = "BOOL", require_equals = true, num_args = 0..=1)]
+    #[arg(default_missing_value = "true", value_parser = boolean())]
+    pub mdns_disable_ipv4: Option<bool>,
+    /// Do not use IPv6 for -discover
+    #[arg(long = "mdns-disable-ipv6", value_name = "BOOL", require_equals = true, num_args = 0..=1)]
+    #[arg(default_missing_value = "true", value_parser = boolean())]
+    pub mdns_disable_ipv6: Option<bool>,
     /// How long to wait for a message to reach the cluster, at least 1s [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = text::<Name>())]
     pub broadcast_timeout: Option<Name>,
@@ -144,6 +204,13 @@ pub struct AgentArgs {
     #[arg(long, value_name = "BOOL", require_equals = true, num_args = 0..=1, default_missing_value = "true")]
     #[arg(value_parser = boolean())]
     pub disable_compression: Option<bool>,
+    /// Do not estimate round trip times
+    #[arg(long, value_name = "BOOL", require_equals = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(value_parser = boolean())]
+    pub disable_coordinates: Option<bool>,
+    /// How soon the name of a failed node may come back with another address; 0 waits until it is forgotten
+    #[arg(long, value_name = "DURATION", value_parser = text::<Name>())]
+    pub reclaim_time: Option<Name>,
     #[arg(hide = true, value_name = "", value_parser = text::<Name>())]
     pub(crate) ignored: Vec<Name>,
 }
@@ -344,6 +411,20 @@ pub struct TagsArgs {
     ignored: Vec<Text>,
 }
 
+/// Words of `validate`.
+#[derive(Args, Debug)]
+#[command(after_help = VALIDATE_NOTES)]
+pub struct ValidateArgs {
+    #[arg(hide = true, value_name = "PATH...", value_parser = path())]
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+/// What `validate -help` says.
+const VALIDATE_NOTES: &str = "\
+Each PATH is a configuration file, or a directory whose *.json files are meant. They are read in this
+order and checked as \"agent -config-file=PATH...\" does, first each file, then all of them together.
+Each mistake is one line, FILE:LINE: 'KEY': REASON. The exit status is 1 if there are any.";
+
 /// The definition of the whole program. Help begins with the usage line, and names the program
 /// [`PROGRAM`].
 pub fn program() -> Command {
@@ -359,6 +440,11 @@ pub fn program() -> Command {
         let usage = format!("{PROGRAM} {}{flags} {words}", command.get_name()).trim_end().to_owned();
         command.override_usage(usage).help_template(HELP_TEMPLATE)
     })
+}
+
+/// A path, which may be empty: clap's own parser refuses that, and the agent takes it for none.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// Key and value of `key=value`, of which only the first `=` separates; an empty key is none.
@@ -383,6 +469,11 @@ impl AgentArgs {
         duration_ns(self.broadcast_timeout.as_ref())
     }
 
+    /// Nanoseconds of `-reclaim-time`; the error is the message for the user.
+    pub fn reclaim_time_ns(&self) -> Result<Option<i64>, String> {
+        duration_ns(self.reclaim_time.as_ref())
+    }
+
     /// What is checked before any file is read (agent.md 1, step 1): tags, then durations.
     ///
     /// # Errors
@@ -393,12 +484,14 @@ impl AgentArgs {
         }
         self.retry_interval_ns()?;
         self.broadcast_timeout_ns()?;
+        self.reclaim_time_ns()?;
         Ok(())
     }
 }
 
 fn duration_ns(word: Option<&Name>) -> Result<Option<i64>, String> {
-    let parsed = word.map(|word| parse_duration(&String::from_utf8_lossy(word)));
+    let given = word.filter(|word| !word.is_empty());
+    let parsed = given.map(|word| parse_duration(&String::from_utf8_lossy(word)));
     parsed.transpose().map_err(|message| format!("Error: {message}"))
 }
 

@@ -160,6 +160,7 @@ impl Shell {
             Invocation::Reachability(args) => commands::reachability::run(&args, out),
             Invocation::Rtt(args) => commands::rtt::run(&args, out),
             Invocation::Tags(args) => commands::tags::run(&args, out),
+            Invocation::Validate(args) => commands::validate::run(&args, out),
             Invocation::Version => commands::version::run(out),
         }?;
         Ok(0)

@@ -524,7 +524,10 @@ fn round_trips() {
 }
 
 fn force_leave() {
-    assert!(same(ALPHA, "force-leave nosuch", As::Bytes).stdout.is_empty());
+    // On purpose, ours has a word on stderr.
+    let output = Ours.run(ALPHA, &[b"force-leave", b"nosuch"]);
+    assert_eq!((&output.stdout[..], output.status.code()), (&b""[..], Some(0)));
+    assert_eq!(output.stderr, b"This agent knows no member named \"nosuch\".\n");
     let output = Ours.run(ALPHA, &[b"force-leave", b"gamma"]);
     assert_eq!((&output.stdout[..], output.status.code()), (&b""[..], Some(0)));
     eventually("gamma left", || Ours.lines(ALPHA, "members -name=gamma").contains("left"));

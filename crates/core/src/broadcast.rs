@@ -311,6 +311,30 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_most_is_dropped_first() {
+        let mut broadcasts = Broadcasts::new(4);
+        broadcasts.serf_members = 5;
+        // The first message rides in two packets, those after it in one, the others in none.
+        let sent = limits::COMPOUND_PARTS;
+        let tokens: Vec<Token> = (0..limits::SERF_QUEUE).map(|_| broadcasts.token()).collect();
+        for (number, token) in tokens.iter().enumerate() {
+            assert_eq!(broadcasts.push_serf(SerfQueue::Events, &vec![3; 1 + number], Some(*token)), None);
+            if number + 1 == sent || number == 0 {
+                broadcasts.fill(1 << 20, &mut Batch::default(), |_| {});
+            }
+        }
+        assert_eq!(broadcasts.depth(SerfQueue::Events), limits::SERF_QUEUE);
+        // What was sent twice goes first, then of what was sent once the shortest; what was never sent stays,
+        // though it is shorter.
+        for dropped in &tokens[..sent] {
+            let note = broadcasts.push_serf(SerfQueue::Events, &[3], None);
+            assert_eq!(note, Some(Note::QueueFull { queue: "Event", dropped: 1 }));
+            assert_eq!(broadcasts.pop_finished(), Some(*dropped));
+        }
+        assert_eq!(broadcasts.depth(SerfQueue::Events), limits::SERF_QUEUE);
+    }
+
+    #[test]
     fn a_full_queue_drops_its_last_and_says_so() {
         let mut broadcasts = Broadcasts::new(4);
         let token = broadcasts.token();

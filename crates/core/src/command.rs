@@ -88,7 +88,7 @@ pub enum KeyRequest {
 }
 
 /// What the members did with their keys. A member that did not answer is in neither map.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct KeyReport {
     /// Live members, who were asked.
     pub nodes: usize,
@@ -104,6 +104,21 @@ pub struct KeyReport {
     pub keys: BTreeMap<String, usize>,
     /// For a list: each primary key in base64, and how many members encrypt with it.
     pub primary_keys: BTreeMap<String, usize>,
+}
+
+/// Shows how many keys there are, and none of them.
+impl fmt::Debug for KeyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyReport")
+            .field("nodes", &self.nodes)
+            .field("responses", &self.responses)
+            .field("failures", &self.failures)
+            .field("messages", &self.messages)
+            .field("silent", &self.silent)
+            .field("keys", &self.keys.len())
+            .field("primary_keys", &self.primary_keys.len())
+            .finish()
+    }
 }
 
 /// Who is asked what.
@@ -148,7 +163,48 @@ pub enum Reply {
     Keys(Box<KeyReport>),
 }
 
-/// Why a command was refused. The texts are those that Serf's clients know (rpc.md 6).
+/// How long a message is, added up for whoever must shorten it: `name 1 + payload 482 + encoding 30 = 513 bytes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// What the operator chose: each part by its name, in bytes.
+    pub parts: Vec<(&'static str, usize)>,
+    /// All of the message, in bytes. What the parts leave of it is the encoding.
+    pub total: usize,
+}
+
+impl Size {
+    /// Of a message that consists of these parts and their encoding.
+    pub fn new(parts: impl Into<Vec<(&'static str, usize)>>, total: usize) -> Size {
+        Size { parts: parts.into(), total }
+    }
+
+    /// Of tags that take `total` bytes when they are announced. Before protocol 3 that is the role alone.
+    pub fn of_tags(tags: &Tags, total: usize) -> Size {
+        let names: usize = tags.keys().map(|name| name.len()).sum();
+        let values: usize = tags.values().map(|value| value.len()).sum();
+        if names + values < total {
+            Size::new([("names", names), ("values", values)], total)
+        } else {
+            Size::new([("role", total)], total)
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chosen: usize = self.parts.iter().map(|(_, bytes)| bytes).sum();
+        let encoding = self.total.saturating_sub(chosen);
+        let parts = self.parts.iter().copied().chain((encoding > 0).then_some(("encoding", encoding)));
+        for (number, (name, bytes)) in parts.enumerate() {
+            let plus = if number == 0 { "" } else { " + " };
+            write!(f, "{plus}{name} {bytes}")?;
+        }
+        write!(f, " = {} bytes", self.total)
+    }
+}
+
+/// Why a command was refused. The texts are those that Serf's clients know (rpc.md 6), and begin with them where
+/// the arithmetic behind a limit is worth saying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandError {
     /// A join after a leave began.
@@ -157,12 +213,37 @@ pub enum CommandError {
     RemovalTimedOut,
     /// The force-leave names a member that is alive and not this node's to remove.
     MemberAlive(Text),
-    /// Name and payload are longer than the limit in bytes.
-    EventTooLong(usize),
-    /// The encoded event is longer than the limit in bytes.
-    EncodedEventTooLong(usize),
-    /// The encoded query is longer than the limit in bytes.
-    QueryTooLong(usize),
+    /// Name and payload are longer than the configured limit.
+    EventTooLong {
+        /// In bytes.
+        limit: usize,
+        /// Of name and payload.
+        size: Size,
+    },
+    /// The encoded event is longer than the configured limit.
+    EncodedEventTooLong {
+        /// In bytes.
+        limit: usize,
+        /// Of the encoded event.
+        size: Size,
+    },
+    /// The encoded query is longer than the configured limit.
+    QueryTooLong {
+        /// In bytes.
+        limit: usize,
+        /// Of the encoded query.
+        size: Size,
+    },
+    /// The limits let the message through, but no gossip packet has room for it, so that it would reach others
+    /// late or never (gossip.md 20.3).
+    FitsNoPacket {
+        /// What it is.
+        what: &'static str,
+        /// Of the encoded message.
+        size: Size,
+        /// What a packet holds, in bytes.
+        room: usize,
+    },
     /// The query has more filters than this.
     TooManyFilters(usize),
     /// The name begins with the reserved prefix.
@@ -175,10 +256,20 @@ pub enum CommandError {
     PastDeadline,
     /// No such query is waiting for an answer.
     UnknownQuery,
-    /// The encoded response is longer than the limit in bytes.
-    ResponseTooLong(usize),
-    /// The encoded tags are longer than the limit in bytes.
-    TagsTooLong(usize),
+    /// The encoded response is longer than the configured limit.
+    ResponseTooLong {
+        /// In bytes.
+        limit: usize,
+        /// Of the encoded response.
+        size: Size,
+    },
+    /// The encoded tags are longer than an announcement may be.
+    TagsTooLong {
+        /// In bytes.
+        limit: usize,
+        /// Of the encoded tags.
+        size: Size,
+    },
     /// A change of tags after a leave began; nobody would hear of it.
     TagsAfterLeave,
     /// The tags could not be written to their file, and were not changed: the words for the operator.
@@ -197,21 +288,33 @@ impl fmt::Display for CommandError {
             Self::MemberAlive(name) => {
                 write!(f, "member '{name}' is alive: it can leave by itself, or be stopped first")
             }
-            Self::EventTooLong(limit) => {
-                write!(f, "user event exceeds configured limit of {limit} bytes before encoding")
+            Self::EventTooLong { limit, size } => {
+                write!(f, "user event exceeds configured limit of {limit} bytes before encoding ({size})")
             }
-            Self::EncodedEventTooLong(limit) => {
-                write!(f, "encoded user event exceeds configured limit of {limit} bytes after encoding")
+            Self::EncodedEventTooLong { limit, size } => {
+                write!(
+                    f,
+                    "encoded user event exceeds configured limit of {limit} bytes after encoding ({size})"
+                )
             }
-            Self::QueryTooLong(limit) => write!(f, "query exceeds limit of {limit} bytes"),
+            Self::QueryTooLong { limit, size } => write!(f, "query exceeds limit of {limit} bytes ({size})"),
+            Self::FitsNoPacket { what, size, room } => {
+                let excess = size.total.saturating_sub(*room);
+                write!(f, "{what} fits into no gossip packet ({size}, room for {room}): ")?;
+                write!(f, "shorten it by {excess} bytes, or send the place where to fetch the rest")
+            }
             Self::TooManyFilters(limit) => write!(f, "query has more than {limit} filters"),
             Self::ReservedQueryName => f.write_str("Queries cannot contain the '_serf_' prefix"),
             Self::NotSupported => f.write_str("Feature not supported"),
             Self::AlreadyResponded => f.write_str("response already sent"),
             Self::PastDeadline => f.write_str("response is past the deadline"),
             Self::UnknownQuery => f.write_str("No pending queries matching ID"),
-            Self::ResponseTooLong(limit) => write!(f, "response exceeds limit of {limit} bytes"),
-            Self::TagsTooLong(limit) => write!(f, "Encoded length of tags exceeds limit of {limit} bytes"),
+            Self::ResponseTooLong { limit, size } => {
+                write!(f, "response exceeds limit of {limit} bytes ({size})")
+            }
+            Self::TagsTooLong { limit, size } => {
+                write!(f, "Encoded length of tags exceeds limit of {limit} bytes ({size})")
+            }
             Self::TagsAfterLeave => f.write_str("Serf can't change tags after Leave or Shutdown"),
             Self::TagsNotKept(why) => f.write_str(why),
             Self::UpdateTimedOut => f.write_str("timeout waiting for update broadcast"),
@@ -221,3 +324,64 @@ impl fmt::Display for CommandError {
 }
 
 impl std::error::Error for CommandError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_added_up() {
+        let parts = [("name", 1), ("payload", 482)];
+        assert_eq!(Size::new(parts, 513).to_string(), "name 1 + payload 482 + encoding 30 = 513 bytes");
+        assert_eq!(Size::new(parts, 483).to_string(), "name 1 + payload 482 = 483 bytes");
+        let tags = Tags::from([("role".into(), "x".repeat(600).into()), ("dc".into(), "eu".into())]);
+        assert_eq!(Size::of_tags(&tags, 620).to_string(), "names 6 + values 602 + encoding 12 = 620 bytes");
+        assert_eq!(Size::of_tags(&tags, 600).to_string(), "role 600 = 600 bytes");
+    }
+
+    /// Clients and scripts look for the words that Serf has for it (rpc.md 6).
+    #[test]
+    fn refusals_begin_as_they_are_known() {
+        let size = || Size::new([("name", 1), ("payload", 2000)], 2034);
+        #[rustfmt::skip]
+        let rows = [
+            (
+                CommandError::EventTooLong { limit: 512, size: size() },
+                "user event exceeds configured limit of 512 bytes before encoding (name 1 ",
+            ),
+            (
+                CommandError::EncodedEventTooLong { limit: 512, size: size() },
+                "encoded user event exceeds configured limit of 512 bytes after encoding (name 1 ",
+            ),
+            (
+                CommandError::QueryTooLong { limit: 1024, size: size() },
+                "query exceeds limit of 1024 bytes (name 1 ",
+            ),
+            (
+                CommandError::ResponseTooLong { limit: 1024, size: size() },
+                "response exceeds limit of 1024 bytes (name 1 ",
+            ),
+            (
+                CommandError::TagsTooLong { limit: 512, size: size() },
+                "Encoded length of tags exceeds limit of 512 bytes (name 1 ",
+            ),
+            (
+                CommandError::FitsNoPacket { what: "user event", size: size(), room: 1395 },
+                "user event fits into no gossip packet (name 1 + payload 2000 + encoding 33 = 2034 bytes, room for \
+                 1395): shorten it by 639 bytes,",
+            ),
+        ];
+        for (error, beginning) in rows {
+            assert!(error.to_string().starts_with(beginning), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_report_hides_the_keys() {
+        let secret = "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=";
+        let counts = || BTreeMap::from([(secret.to_owned(), 3)]);
+        let report = KeyReport { keys: counts(), primary_keys: counts(), ..KeyReport::default() };
+        let shown = format!("{:?}", Reply::Keys(Box::new(report)));
+        assert!(shown.contains("keys: 1") && !shown.contains(secret), "{shown}");
+    }
+}

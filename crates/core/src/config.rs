@@ -3,7 +3,7 @@
 //! Defaults live here; the merge of flags and files, and what an operator is told about odd values, live in the
 //! agent. The invariant: nothing here is optional by being absent, and with any durations and sizes a node
 //! neither panics nor hangs, though it may serve badly; where a least or largest value is needed for that, the
-//! node keeps to it. Only the label must be as short as it says.
+//! node keeps to it.
 
 use crate::crypto::Keyring;
 use crate::member::{Tags, WireAddr};
@@ -120,7 +120,7 @@ pub struct Config {
     pub profile: Profile,
     /// UDP payload that gossip aims to fill, in bytes. More than a path's MTU loses packets.
     pub udp_buffer_size: usize,
-    /// Prefix that separates clusters on one network; empty for none, at most 255 bytes.
+    /// Prefix that separates clusters on one network; empty for none. Of a longer one the first 255 bytes count.
     pub label: Text,
     /// Whether packets and streams are compressed when sent; received ones are always understood.
     pub compression: bool,

@@ -43,12 +43,35 @@ pub const RELAYED_PROBES: usize = 1024;
 /// node's name always finds a place.
 pub const RUNNING_QUERIES: usize = 1024;
 
+/// Queries of our own that ended before their time and are remembered until it is over, so that late answers are
+/// known for what they are. As many as run; the oldest are forgotten first.
+pub const ENDED_QUERIES: usize = RUNNING_QUERIES;
+
+/// Key operations that run or wait at once. Operators change keys one after the other; few look on meanwhile.
+pub const KEY_OPERATIONS: usize = 16;
+
+/// Distinct keys that a report counts: far more than [`KEYS`] in every ring of an honest cluster.
+pub const REPORTED_KEYS: usize = 1024;
+
+/// Answers to key queries that wait until the changed keyring is written: more changes than a disk is slow for.
+pub const HELD_KEY_ANSWERS: usize = 64;
+
+/// Bytes of the reason why a keyring was not written, as it travels: an answer has 1024 bytes by default, of which
+/// names take half at worst.
+pub const KEYRING_REASON: usize = 256;
+
 /// Queries of others that wait for an answer of the application.
 pub const PENDING_ANSWERS: usize = 4096;
 
 /// Bytes of a node's name. The reference allows 128 where it checks at all; with this and the largest
 /// metadata an alive message still fits into a packet.
 pub const NAME: usize = 512;
+
+/// Bytes of a node's name where names are validated (gossip.md 13.3).
+pub const PLAIN_NAME: usize = 128;
+
+/// Bytes of a label: its length is one byte (gossip.md 4.3).
+pub const LABEL: usize = 255;
 
 /// Bytes of the largest UDP payload over IPv4.
 pub const DATAGRAM: usize = 65_507;
@@ -119,6 +142,29 @@ pub const STREAM_MESSAGE: usize = 20 << 20;
 
 /// Elements of one list or map in a message. The protocol allows this many nodes in a push/pull (gossip.md 5.7).
 pub const LIST: usize = 1 << 20;
+
+/// A snapshot file up to this many bytes is not written anew: the reference's number (gossip.md 15.3).
+pub const SNAPSHOT: u64 = 128 << 10;
+
+/// Nor is one with up to this many bytes for each live member; twice what the reference expects of a line.
+pub const SNAPSHOT_PER_MEMBER: u64 = 256;
+
+/// Bytes of lines that wait to be put into the snapshot together. What one exchange with a cluster of ten thousand
+/// brings stays below; more is written at once.
+pub const SNAPSHOT_PENDING: usize = 1 << 20;
+
+/// Texts that were joined and are kept in the snapshot, so that a list read from a cloud's inventory fits.
+pub const SEEDS: usize = 64;
+
+/// Bytes of one of them; the longest domain name has 253.
+pub const SEED: usize = 512;
+
+/// Bytes of a line of the snapshot that a note about it shows.
+pub const ODDITY: usize = 128;
+
+/// Known nodes that are tried at the same time after nobody answered one by one: few enough to be no burden, and
+/// enough to get through a hundred that are gone within minutes.
+pub const REJOINS_AT_ONCE: usize = 8;
 
 /// Hosts that answered a discovery question lately. More than one network segment holds; a flood of
 /// invented answers costs less than 100 KiB (gossip.md 16).

@@ -11,6 +11,7 @@ use crate::coordinate::{Coordinate, Coordinates};
 use crate::crypto::Keyring;
 use crate::cx::Cx;
 use crate::io::{Input, Outbox};
+use crate::limits;
 use crate::member::{Member, Tags};
 use crate::metric::{Metric, Metrics};
 use crate::note::Note;
@@ -18,6 +19,7 @@ use crate::rng::Rng;
 use crate::serf::Serf;
 use crate::snapshot::Restored;
 use crate::swim::{Notice, Swim};
+use crate::text::Text;
 use crate::time::Instant;
 use crate::wire::message::Message;
 use crate::wire::serf::{Batch, Codec, Parts, Settings, decode};
@@ -81,13 +83,17 @@ pub struct Stats {
 impl Node {
     /// A node that knows itself and what a snapshot says. Its announcements and first events come with the
     /// first input.
-    pub fn new(config: Config, seed: [u8; 32], restored: Restored, now: Instant) -> Node {
+    pub fn new(mut config: Config, seed: [u8; 32], restored: Restored, now: Instant) -> Node {
         let now = now.min(END_OF_TIME);
+        if config.label.len() > limits::LABEL {
+            config.label = Text::from(&config.label[..limits::LABEL]);
+        }
         let mut node = Node {
             now,
             rng: Rng::new(seed),
             codec: Codec::new(Settings {
                 label: config.label.to_vec(),
+                skip_inbound_label_check: config.skip_inbound_label_check,
                 keyring: config.keyring.clone(),
                 verify_incoming: config.verify_incoming,
                 verify_outgoing: config.verify_outgoing,
@@ -96,7 +102,7 @@ impl Node {
             parts: Parts::default(),
             batch: Batch::default(),
             broadcasts: Broadcasts::new(config.profile.retransmit_mult),
-            coordinates: Coordinates::new(),
+            coordinates: if config.coordinates { Coordinates::new() } else { Coordinates::disabled() },
             metrics: Metrics::new(),
             serf: Serf::new(&config, restored, now),
             swim: Swim::new(config),
@@ -112,6 +118,8 @@ impl Node {
     /// Takes one thing that happened; appends what must be done, in order.
     pub fn handle(&mut self, now: Instant, input: Input<'_>, out: &mut Outbox) {
         self.now = self.now.max(now.min(END_OF_TIME));
+        let (_, serf, _, mut cx) = self.lend(self.now, out);
+        serf.say_oddities(&mut cx);
         self.carry_notices(out);
         match input {
             Input::Tick => {}
@@ -150,6 +158,11 @@ impl Node {
         self.serf.local_member()
     }
 
+    /// Whether any other node is held alive or suspected.
+    pub fn others_live(&self) -> bool {
+        self.swim.others_live()
+    }
+
     /// Whether [`Command::SetTags`] with these would be taken now.
     pub fn check_tags(&self, tags: &Tags) -> Result<(), CommandError> {
         self.serf.check_tags(tags)
@@ -160,8 +173,12 @@ impl Node {
         self.swim.live_nodes()
     }
 
-    /// The last known coordinate of a node; the own one for the own name.
+    /// The last known coordinate of a node; the own one for the own name. There is none at all while coordinates
+    /// are disabled.
     pub fn coordinate(&self, name: &[u8]) -> Option<&Coordinate> {
+        if !self.coordinates.is_enabled() {
+            return None;
+        }
         if name == self.swim.name().as_bytes() {
             return Some(self.coordinates.own());
         }

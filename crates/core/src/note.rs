@@ -163,8 +163,10 @@ notes! {
     NameConflictWon { matching: usize, responses: usize } => Info, Serf, "majority in name conflict resolution [{matching} / {responses}]";
     /// The vote about the name was lost.
     NameConflictLost { matching: usize, responses: usize } => Warn, Serf, "minority in name conflict resolution, quitting [{matching} / {responses}]";
-    /// Nobody voted.
-    NameConflictUndecided => Warn, Serf, "nobody answered in name conflict resolution, staying";
+    /// The vote about the name ended in a tie; 0 / 0 when nobody voted.
+    NameConflictUndecided { matching: usize, responses: usize } => Warn, Serf, "no majority in name conflict resolution [{matching} / {responses}], staying for now";
+    /// The other node with this node's name is gone, or has another name.
+    NameConflictOver { theirs: SocketAddr } => Info, Serf, "the node at {theirs} has given up our name";
 
     // Events and queries.
 
@@ -180,6 +182,8 @@ notes! {
     SlotFull { what: &'static str, ltime: u64 } => Warn, Serf, "too many {what} at time {ltime}, dropping";
     /// A response to a query that is over or not ours.
     ResponseUnexpected { ltime: u64, id: u32, from: Text } => Warn, Serf, "reply for non-running query (LTime: {ltime}, ID: {id}) From: {from}";
+    /// A response to a query of ours that has ended because nobody was waited for any more.
+    ResponseLate { from: Text } => Trace, Serf, "late query response from {from}";
     /// A node answered twice.
     ResponseDuplicate { from: Text } => Trace, Serf, "duplicate query response from {from}";
     /// A tag filter is no regular expression.
@@ -214,6 +218,35 @@ notes! {
     MembersFull { name: Text } => Warn, Serf, "ignoring member '{name}': the table is full";
     /// A leave step took too long and is skipped.
     LeaveTimeout { after: Duration } => Warn, Serf, "leave was not gossiped to everybody within {:.1} s", after.as_secs_f64();
+    // The snapshot.
+
+    /// A line of the snapshot means nothing.
+    SnapshotLineUnknown { line: Text } => Warn, Serf, "Unrecognized snapshot line: {line}";
+    /// A member of the snapshot has no address.
+    SnapshotAddressBad { line: Text } => Warn, Serf, "Failed to parse address: {line}";
+    /// A Lamport time of the snapshot is no number.
+    SnapshotTimeBad { clock: &'static str, why: String } => Warn, Serf, "Failed to convert {clock} time: {why}";
+    /// A Lamport time of the snapshot that no cluster can have reached.
+    SnapshotTimeAbsurd { clock: &'static str, time: u64 } => Warn, Serf, "ignoring the {clock} time {time} of the snapshot: no cluster has counted so far";
+    /// More members than the snapshot keeps.
+    SnapshotMembersFull { name: Text } => Warn, Serf, "not keeping member '{name}' in the snapshot: it is full";
+    /// A joined text that no address can be.
+    SnapshotSeedOdd { seed: Text } => Warn, Serf, "not keeping the join address '{seed}' in the snapshot: it is empty or too long";
+    /// This node had left, and comes back nevertheless.
+    SnapshotLeaveIgnored => Info, Serf, "Ignoring previous leave in snapshot";
+    /// The snapshot could not be written.
+    SnapshotFailed { why: String } => Err, Serf, "Failed to update snapshot: {why}";
+    /// A node of the snapshot is tried.
+    Rejoining { name: Text, addr: SocketAddr } => Info, Serf, "Attempting re-join to previously known node: {name}: {addr}";
+    /// Nodes of the snapshot are tried again.
+    RejoiningAgain { count: usize } => Info, Serf, "Attempting re-join to {count} previously known nodes again";
+    /// A node of the snapshot does not answer.
+    RejoinRefused { addr: SocketAddr, why: ExchangeError } => Debug, Memberlist, "Failed to join {addr}: {why}";
+    /// A node of the snapshot answered.
+    Rejoined { name: Text, addr: SocketAddr } => Info, Serf, "Re-joined to previously known node: {name}: {addr}";
+    /// No node of the snapshot answers.
+    RejoinFailed => Warn, Serf, "Failed to re-join any previously known node";
+
     /// A coordinate was refused.
     CoordinateRefused { name: Text, why: String } => Trace, Serf, "Rejected coordinate from {name}: {why}";
 }

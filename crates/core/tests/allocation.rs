@@ -54,6 +54,7 @@ impl Lab {
     fn new(config: Config) -> Lab {
         let codec = Codec::new(Settings {
             label: config.label.to_vec(),
+            skip_inbound_label_check: false,
             keyring: config.keyring.clone(),
             verify_incoming: config.verify_incoming,
             verify_outgoing: config.verify_outgoing,
@@ -201,6 +202,7 @@ fn configs() -> Vec<(&'static str, Config)> {
     };
     vec![
         ("plain", plain()),
+        ("plain, with a snapshot", Config { snapshot: true, ..plain() }),
         ("compressed", Config { compression: true, ..plain() }),
         ("encrypted", Config { keyring: keys(), ..plain() }),
         ("all layers", Config { compression: true, keyring: keys(), label: "production".into(), ..plain() }),

@@ -1,10 +1,13 @@
 //! What the golden bytes mean, and that our own encoders make the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use villein_core::coordinate::Coordinate;
 use villein_core::crypto::{Key, Keyring, Version};
+use villein_core::note::Note;
 use villein_core::rng::Rng;
+use villein_core::snapshot::Restored;
 use villein_core::text::Text;
 use villein_core::wire::message::*;
 use villein_core::wire::serf::*;
@@ -56,6 +59,7 @@ impl Layers {
     fn codec(self) -> Codec {
         Codec::new(Settings {
             label: self.label.to_vec(),
+            skip_inbound_label_check: false,
             keyring: self.key.map(|(_, key)| ring(key)),
             verify_incoming: true,
             verify_outgoing: true,
@@ -634,6 +638,24 @@ fn every_golden_file_is_in_a_table() {
             .filter(|name| !name.starts_with("mdns-"))
             .collect();
     assert_eq!(there, unique);
+}
+
+/// A file that an agent wrote: two runs, a leave, and a third run.
+#[test]
+fn a_snapshot_means_what_the_reference_wrote() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/snapshot-example.txt");
+    let bytes = std::fs::read(path).unwrap();
+    let place = |name: &str, last| (Text::from(name), SocketAddr::from(([127, 0, 0, last], 7946)));
+    let length = bytes.len() as u64;
+    let left = Restored { alive: vec![place("b", 2)], clock: 2, length, ..Restored::default() };
+    assert_eq!(Restored::parse(&bytes, false), left);
+    let stayed = Restored {
+        alive: vec![place("a", 1), place("b", 2)],
+        event_clock: 3,
+        oddities: vec![Note::SnapshotLeaveIgnored],
+        ..left
+    };
+    assert_eq!(Restored::parse(&bytes, true), stayed);
 }
 
 #[test]

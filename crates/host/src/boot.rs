@@ -118,6 +118,7 @@ impl Boot {
         out: impl Write + Send + 'static,
     ) -> io::Result<Boot> {
         machine::allow_open_files();
+        machine::keep_descriptors();
         let clock = Clock::new();
         let agent = Agent::new(config, seed()?, kept.restored, clock.now());
         let (sender, inbox) = inbox();
@@ -127,7 +128,7 @@ impl Boot {
         Ok(Boot { driver, inbox: sender, sockets })
     }
 
-    /// From now on the agent decides what SIGINT, SIGTERM and SIGHUP do to the process.
+    /// From now on the agent decides what SIGINT, SIGTERM, SIGHUP and SIGUSR1 do to the process.
     pub fn watch_signals(&self) -> io::Result<()> {
         signals::watch(self.inbox.clone())
     }

@@ -5,19 +5,27 @@
 //! output open is waited for only [`limits::CHILD_GRACE`], and read to the end without anybody
 //! caring what it says. Children are not killed when the agent ends.
 //!
-//! Invariant: a child holds its place from its start until its output is closed and its input is taken or
-//! closed, so the places bound processes, threads and pipes alike.
+//! Invariants: a child holds its place from its start until its output is closed and its input is taken or
+//! closed, so the places bound processes, threads and pipes alike. A process group is told to end only while
+//! the process that leads it is ours to wait for, because until then nobody else gets its number: the leader is
+//! first waited for without being reaped, then crossed off [`Groups`], and only then reaped.
 
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
+use crate::worker::thread_named;
+use nix::errno::Errno;
+use nix::sys::signal::{self, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use villein_agent::io::{CHILD_OUTPUT, ChildId, ChildStatus, Kill, Spawn};
 use villein_rpc::system::os_words;
 
@@ -27,17 +35,13 @@ pub struct Children {
     inbox: Sender,
     /// Each running child holds one more of it.
     places: Arc<()>,
+    groups: Groups,
 }
 
 impl Children {
     /// Their ends are put into `inbox`.
     pub fn new(inbox: Sender) -> Children {
-        Children { inbox, places: Arc::new(()) }
-    }
-
-    /// Tells the process group of a child to end, if it runs and has one.
-    pub fn kill(&mut self, id: ChildId, how: Kill) {
-        let _ = (id, how, &self.places);
+        Children { inbox, places: Arc::new(()), groups: Groups::default() }
     }
 
     /// Starts a child; `Err` says why none is started, in which case nothing is put into the inbox.
@@ -46,8 +50,9 @@ impl Children {
             return Err("too many children are running, or hold the output of one that has ended".to_owned());
         }
         let (inbox, place, spawn) = (self.inbox.clone(), self.places.clone(), spawn.clone());
+        let group = spawn.own_group.then(|| self.groups.expect(id));
         let started = thread_named("child").spawn(move || {
-            let (status, output) = run(spawn, place);
+            let (status, output) = run(spawn, place, group);
             let Tail { bytes, total } = output;
             // The driver may have gone before its children, which is fine.
             let _ =
@@ -55,6 +60,68 @@ impl Children {
         });
         started.map(drop).map_err(|error| os_words(&error))
     }
+
+    /// Tells the process group of a child to end. A child that has ended, or has no group, is left alone.
+    pub fn kill(&self, id: ChildId, how: Kill) {
+        match self.groups.lock().get_mut(&id) {
+            Some(Leader::Running(pid)) => tell(*pid, how),
+            Some(Leader::Awaited(first)) => *first = Some(how),
+            None => {}
+        }
+    }
+}
+
+/// Who leads the process group of which child.
+#[derive(Clone, Debug, Default)]
+struct Groups(Arc<Mutex<BTreeMap<ChildId, Leader>>>);
+
+#[derive(Clone, Copy, Debug)]
+enum Leader {
+    /// Not yet started; told this as soon as it is.
+    Awaited(Option<Kill>),
+    /// Not yet reaped.
+    Running(Pid),
+}
+
+impl Groups {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ChildId, Leader>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn expect(&self, id: ChildId) -> Group {
+        self.lock().insert(id, Leader::Awaited(None));
+        Group { id, groups: self.clone() }
+    }
+}
+
+/// A process group that can be told to end for as long as this exists.
+#[derive(Debug)]
+struct Group {
+    id: ChildId,
+    groups: Groups,
+}
+
+impl Group {
+    fn is_led_by(&self, pid: Pid) {
+        if let Some(Leader::Awaited(Some(how))) = self.groups.lock().insert(self.id, Leader::Running(pid)) {
+            tell(pid, how);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.groups.lock().remove(&self.id);
+    }
+}
+
+fn tell(leader: Pid, how: Kill) {
+    let signal = match how {
+        Kill::Politely => signal::SIGTERM,
+        Kill::AtOnce => signal::SIGKILL,
+    };
+    // Whoever may not be told, because it has become somebody else, goes on.
+    let _ = killpg(leader, signal);
 }
 
 /// The last bytes of an output.
@@ -73,15 +140,21 @@ impl Tail {
     }
 }
 
-fn run(spawn: Spawn, place: Arc<()>) -> (ChildStatus, Tail) {
+fn run(spawn: Spawn, place: Arc<()>, group: Option<Group>) -> (ChildStatus, Tail) {
     let tail = Arc::new(Mutex::new(Tail::default()));
     let (mut child, output_closed) = match start(spawn, place, &tail) {
         Ok(started) => started,
         Err(error) => return (ChildStatus::NotStarted(os_words(&error)), Tail::default()),
     };
-    let status = child.wait();
+    let pid = Pid::from_raw(child.id().cast_signed());
+    if let Some(group) = &group {
+        group.is_led_by(pid);
+    }
+    while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
     // The end of the output and the end of patience are the same here.
     let _ = output_closed.recv_timeout(limits::CHILD_GRACE);
+    drop(group);
+    let status = child.wait();
     let output = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner));
     match status {
         Ok(status) => (end_of(status), output),
@@ -107,6 +180,9 @@ fn start(spawn: Spawn, place: Arc<()>, tail: &Arc<Mutex<Tail>>) -> io::Result<(C
     })?;
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(OsStr::from_bytes(&spawn.command));
+    if spawn.own_group {
+        shell.process_group(0);
+    }
     for name in &spawn.unset {
         shell.env_remove(OsStr::from_bytes(name));
     }
@@ -138,10 +214,6 @@ fn gather(mut output: PipeReader, tail: &Mutex<Tail>) {
     }
 }
 
-fn thread_named(name: &str) -> thread::Builder {
-    thread::Builder::new().name(name.to_owned()).stack_size(limits::THREAD_STACK)
-}
-
 fn end_of(status: ExitStatus) -> ChildStatus {
     match (status.code(), status.signal()) {
         (Some(code), _) => ChildStatus::Exited(code),
@@ -153,7 +225,13 @@ fn end_of(status: ExitStatus) -> ChildStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::tests::Folder;
     use crate::inbox::{Inbox, inbox};
+    use crate::machine;
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    use std::fs;
+    use std::os::fd::AsRawFd;
+    use std::thread;
     use std::time::{Duration, Instant};
 
     fn shell(command: &str) -> Spawn {
@@ -276,5 +354,97 @@ mod tests {
         children.places = Arc::new(());
         children.spawn(ChildId(2), &shell("")).expect("there is room again");
         assert_eq!(end(&mut inbox).1, ChildStatus::Exited(0));
+    }
+
+    /// Until there is something in the file.
+    fn wait_for_file(path: &std::path::Path) {
+        let give_up = Instant::now() + Duration::from_mins(1);
+        while fs::metadata(path).map_or(0, |found| found.len()) == 0 {
+            assert!(Instant::now() < give_up, "{} is not written", path.display());
+            thread::yield_now();
+        }
+    }
+
+    /// Until nobody holds the output of a child any more.
+    fn wait_for_places(children: &Children) {
+        let give_up = Instant::now() + Duration::from_mins(1);
+        while Arc::strong_count(&children.places) > 1 {
+            assert!(Instant::now() < give_up, "somebody lives and holds the output");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_killed_group_dies_with_its_descendants() {
+        let folder = Folder::new();
+        let (sender, mut inbox) = inbox();
+        let children = Children::new(sender);
+        for (number, how, signal) in [(1, Kill::Politely, 15), (2, Kill::AtOnce, 9)] {
+            let ready = folder.at(&number.to_string());
+            let command = format!("(sleep 1000; echo survived) & echo $! >{}; wait", ready.display());
+            let spawn = Spawn { own_group: true, ..shell(&command) };
+            children.spawn(ChildId(number), &spawn).expect("there is room");
+            wait_for_file(&ready);
+            children.kill(ChildId(number), how);
+            let ended = end(&mut inbox);
+            assert_eq!(ended, (ChildId(number), ChildStatus::Signaled(signal), String::new(), 0));
+            wait_for_places(&children);
+        }
+        assert!(children.groups.lock().is_empty());
+        children.kill(ChildId(1), Kill::AtOnce);
+    }
+
+    #[test]
+    fn a_child_can_be_killed_before_it_runs() {
+        let (sender, mut inbox) = inbox();
+        let children = Children::new(sender);
+        let group = children.groups.expect(ChildId(1));
+        children.kill(ChildId(1), Kill::AtOnce);
+        let spawn = Spawn { own_group: true, ..shell("sleep 1000") };
+        let (status, _) = run(spawn, children.places.clone(), Some(group));
+        assert_eq!((status, inbox.take()), (ChildStatus::Signaled(9), None));
+        assert!(children.groups.lock().is_empty());
+    }
+
+    #[test]
+    fn a_child_without_a_group_is_left_alone() {
+        let folder = Folder::new();
+        let (ready, go) = (folder.at("ready"), folder.at("go"));
+        let (sender, mut inbox) = inbox();
+        let children = Children::new(sender);
+        let command = format!(
+            "echo $$ >{}; while [ ! -e {} ]; do sleep 0.01; done; exit 3",
+            ready.display(),
+            go.display()
+        );
+        children.spawn(ChildId(1), &shell(&command)).expect("there is room");
+        wait_for_file(&ready);
+        children.kill(ChildId(1), Kill::AtOnce);
+        fs::write(go, "").expect("the directory can be written");
+        assert_eq!(end(&mut inbox).1, ChildStatus::Exited(3));
+    }
+
+    #[test]
+    fn a_group_is_that_of_the_child_only_if_wanted() {
+        let group = "cut -d' ' -f5 /proc/$$/stat; echo $$";
+        for own_group in [false, true] {
+            let (status, output, _) = result(&Spawn { own_group, ..shell(group) });
+            assert_eq!(status, ChildStatus::Exited(0), "{output}");
+            let (pgid, pid) = output.trim().split_once('\n').expect("two lines");
+            assert_eq!(pgid == pid, own_group, "{output}");
+        }
+    }
+
+    #[test]
+    fn a_child_has_nothing_open_that_it_was_not_given() {
+        let (inherited, _writer) = io::pipe().expect("a pipe");
+        // As those have it who were started with it.
+        fcntl(&inherited, FcntlArg::F_SETFD(FdFlag::empty())).expect("it is open");
+        let name = fs::read_link(format!("/proc/self/fd/{}", inherited.as_raw_fd())).expect("it is open");
+        machine::keep_descriptors();
+        let (status, output, _) = result(&shell("ls -l /proc/self/fd"));
+        assert_eq!(status, ChildStatus::Exited(0));
+        assert!(!output.contains(&name.display().to_string()), "{output}");
+        assert!(output.contains("pipe:"), "it has its output: {output}");
     }
 }

@@ -1,71 +1,83 @@
-//! Standard output, written by a thread: whoever reads it slowly, or not at all, does not stop the agent.
+//! Standard output, and standard error, written by a thread: whoever reads it slowly, or not at all, does not stop the agent.
 //!
 //! Invariant: what is printed appears whole and in order; when too much waits, the newest is dropped,
 //! and the next piece that finds room says how many were.
 
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
+use crate::worker::{Ending, Worker, thread_named};
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::Receiver;
 use std::thread;
+use std::time::Instant;
 
 /// Prints pieces of text in order.
 #[derive(Debug)]
 pub struct Console {
-    pieces: Option<SyncSender<Vec<u8>>>,
-    done: Receiver<()>,
+    writer: Option<Worker<Vec<u8>>>,
     dropped: u64,
 }
 
 impl Console {
     /// Prints to `out`; when its reader has gone, [`Arrival::OutputClosed`] is put into the inbox once.
     pub fn new(out: impl Write + Send + 'static, inbox: Sender) -> io::Result<Console> {
-        let (pieces, to_write) = sync_channel(limits::CONSOLE);
-        let (finished, done) = channel();
-        thread::Builder::new().name("console".to_owned()).stack_size(limits::THREAD_STACK).spawn(
-            move || {
-                write_all(out, &to_write, &inbox);
-                // Nobody may be waiting for the end, which is fine.
-                let _ = finished.send(());
-            },
-        )?;
-        Ok(Console { pieces: Some(pieces), done, dropped: 0 })
+        Console::start(out, Some(inbox))
+    }
+
+    /// Prints to `out`, which may have no reader.
+    pub(crate) fn unheard(out: impl Write + Send + 'static) -> io::Result<Console> {
+        Console::start(out, None)
+    }
+
+    fn start(out: impl Write + Send + 'static, inbox: Option<Sender>) -> io::Result<Console> {
+        let writer = Worker::start(thread_named("console"), limits::CONSOLE, move |pieces| {
+            if write_all(out, &pieces).is_err()
+                && let Some(inbox) = inbox
+            {
+                // The driver may have gone, which is fine.
+                let _ = inbox.put_blocking(Arrival::OutputClosed);
+            }
+        })?;
+        Ok(Console { writer: Some(writer), dropped: 0 })
     }
 
     /// Prints these bytes.
     pub fn print(&mut self, bytes: &[u8]) {
-        let Some(pieces) = &self.pieces else { return };
+        let Some(writer) = &self.writer else { return };
         let mut piece = Vec::new();
         if self.dropped > 0 {
             piece =
                 format!("==> Output was not read in time: {} pieces are missing here\n", self.dropped).into();
         }
         piece.extend_from_slice(bytes);
-        match pieces.try_send(piece) {
+        match writer.give(piece) {
             Ok(()) => self.dropped = 0,
-            Err(TrySendError::Full(_)) => self.dropped += 1,
-            // Nobody reads: the driver has been told.
-            Err(TrySendError::Disconnected(_)) => self.pieces = None,
+            Err(_) => self.dropped += 1,
         }
     }
 
     /// Waits until everything is written, for [`limits::EXIT_LINGER`] at most.
     pub fn finish(&mut self) {
-        self.pieces = None;
-        // Late or gone: either way there is nothing more to wait for.
-        let _ = self.done.recv_timeout(limits::EXIT_LINGER);
+        let until = Instant::now() + limits::EXIT_LINGER;
+        self.close().inspect(|ending| ending.wait(until));
+    }
+
+    /// Takes no more; what was taken is written.
+    pub(crate) fn close(&mut self) -> Option<Ending> {
+        self.writer.take().map(Worker::close)
     }
 }
 
-fn write_all(mut out: impl Write, pieces: &Receiver<Vec<u8>>, inbox: &Sender) {
+/// Writes until the end, or until the reader has gone.
+fn write_all(mut out: impl Write, pieces: &Receiver<Vec<u8>>) -> io::Result<()> {
     for piece in pieces {
-        let written = write_whole(&mut out, &piece);
-        // A full disk may have room again; a reader that is gone does not come back.
-        if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-            let _ = inbox.put_blocking(Arrival::OutputClosed);
-            return;
+        match write_whole(&mut out, &piece) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(error),
+            // A full disk may have room again; a reader that is gone does not come back.
+            Ok(()) | Err(_) => {}
         }
     }
+    Ok(())
 }
 
 fn write_whole(out: &mut impl Write, mut piece: &[u8]) -> io::Result<()> {

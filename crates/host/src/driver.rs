@@ -285,10 +285,10 @@ impl Machine {
                 }
             }
             Action::Kill { id, how } => self.children.kill(id, how),
-            Action::Save { id, path, bytes } => self.outlets.save(id, path, bytes),
-            Action::Store(op) => self.outlets.store(op),
-            Action::ReadConfig(paths) => self.outlets.read_config(paths),
-            Action::Report { sink, bytes } => self.outlets.report(sink, bytes),
+            Action::Save { id, path, bytes } => self.answers.extend(self.outlets.save(id, path, bytes)),
+            Action::Store(op) => self.answers.extend(self.outlets.store(op)),
+            Action::ReadConfig(paths) => self.answers.extend(self.outlets.read_config(paths)),
+            Action::Report { sink, bytes } => self.answers.extend(self.outlets.report(sink, bytes)),
             Action::Print(bytes) => self.console.print(bytes),
             Action::PrintError(bytes) => self.outlets.print_error(bytes),
             Action::Exit(status) => return Some(status),

@@ -54,10 +54,10 @@ pub fn all() -> Vec<InterfaceAddr> {
 }
 
 impl Interface {
-    /// The interface of this name; `Err` is the whole message (agent.md 4.3).
+    /// The interface of this name; `Err` is the reason, to be put behind `Invalid network interface: ` (agent.md 4.3).
     pub fn named(name: &str) -> Result<Interface, String> {
         let index = if_nametoindex(name)
-            .map_err(|_| format!("Invalid network interface: {name}: no such network interface"))?;
+            .map_err(|_| format!("{name}: no such network interface"))?;
         let addrs = all().into_iter().filter(|addr| addr.name == name).map(|addr| addr.ip).collect();
         Ok(Interface { name: name.to_owned(), index, addrs })
     }
@@ -217,7 +217,7 @@ mod tests {
         let lo = Interface::named("lo").expect("every machine has it");
         assert!(lo.addrs.contains(&ip("127.0.0.1")));
         assert!(all().iter().any(|addr| addr.name == "lo" && addr.prefix == 8));
-        let expected = "Invalid network interface: nosuch0: no such network interface";
+        let expected = "nosuch0: no such network interface";
         assert_eq!(Interface::named("nosuch0"), Err(expected.to_owned()));
     }
 }

@@ -24,8 +24,10 @@ pub mod machine;
 pub mod multicast;
 pub mod outlets;
 pub mod resolve;
+mod service;
 pub mod signals;
 pub mod sinks;
 pub mod snapshot;
+mod worker;
 
 pub use villein_rpc::system::os_words;

@@ -76,11 +76,68 @@ pub const RESOLVERS: usize = 32;
 /// of its joins, so this is more than all of them want.
 pub const RESOLUTIONS: usize = 1024;
 
+/// Name servers that are asked for a service, as many as the system's resolver knows.
+pub const NAME_SERVERS: usize = 3;
+
+/// Domains in which a relative name of a service is looked for, as many as other resolvers allow.
+pub const SEARCH_DOMAINS: usize = 32;
+
+/// How often each name server is asked for a service: datagrams get lost.
+pub const SERVICE_TRIES: usize = 2;
+
+/// How long a name server may take for its answer.
+pub const SERVICE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long all name servers together may take for a service, and then its hosts to be looked up. As long as
+/// the system's resolver takes for a name without an answer.
+pub const SERVICE_LOOKUP: Duration = Duration::from_secs(10);
+
 /// Pieces of output that wait to be written while nobody reads standard output.
 pub const CONSOLE: usize = 1024;
 
 /// Until standard output is tried again that takes nothing more and does not wait either.
 pub const CONSOLE_RETRY: Duration = Duration::from_millis(20);
+
+/// Bytes of a configuration, tags or keyring file. People write them; the largest key ring takes a few KiB.
+pub const FILE: usize = 4 << 20;
+
+/// Bytes of all configuration files together, which are in memory at the same time.
+pub const CONFIG_BYTES: usize = 16 << 20;
+
+/// Configuration files in one directory. More means that it is not a directory of configuration.
+pub const CONFIG_FILES: usize = 1000;
+
+/// Symbolic links that lead to a file, one after the other: as many as Linux follows.
+pub const LINKS: usize = 40;
+
+/// Files that wait to be saved or read. The agent saves one at a time; the rest is room for impatient
+/// operators who ask for the configuration again and again.
+pub const FILE_JOBS: usize = 64;
+
+/// Bytes of a snapshot file: four times what the file of a hundred thousand members grows to before it is
+/// compacted. A larger one is no snapshot.
+pub const SNAPSHOT: usize = 100 << 20;
+
+/// Attempts to open a snapshot file that another agent replaces just then. It ends soon, or never.
+pub const SNAPSHOT_ATTEMPTS: usize = 10;
+
+/// Pieces that wait to be written to the snapshot file while the disk is busy. At some for each event this is
+/// more than a disk that works holds up.
+pub const STORE_JOBS: usize = 1024;
+
+/// Pieces that wait for a sink: packets of metrics of some minutes, or the lines of a busy log while the syslog
+/// daemon is restarted. More are thrown away.
+pub const SINK_JOBS: usize = 1024;
+
+/// How long a sink may take to be connected, or to take a piece.
+pub const SINK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// After a failure of a sink, until it is tried again.
+pub const SINK_REST: Duration = Duration::from_secs(1);
+
+/// A sink that has not failed for so long is told again when it fails. More than the pause between two
+/// packets of an agent with little to say.
+pub const SINK_QUIET: Duration = Duration::from_mins(5);
 
 /// Between two reports of dropped datagrams to the agent.
 pub const OVERFLOW_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,9 +1,12 @@
 //! What this machine is, and what it calls itself.
 
 use crate::limits;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::gethostname;
 use std::env::consts;
+use std::fs;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::thread;
 use villein_agent::config::Machine;
 
@@ -31,6 +34,22 @@ pub fn allow_open_files() {
     if soft < wanted {
         // With fewer files some connections and children fail, and say so.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+    }
+}
+
+/// Keeps from children whatever this process has open, also what it was given by those who started it (a handler
+/// has its three standard descriptors and no others, agent.md 12.2). What is opened from now on is kept anyway.
+pub fn keep_descriptors() {
+    const STANDARD: RawFd = 2;
+    let Ok(open) = fs::read_dir("/proc/self/fd") else { return };
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
+    for number in numbers.filter(|number| *number > STANDARD) {
+        #[expect(unsafe_code, reason = "there is no other way to name a descriptor that nobody here owns")]
+        // SAFETY: it is used for one call, which does nothing but set a flag, and refuses a descriptor that has
+        // been closed meanwhile.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        // One that has gone needs nothing.
+        let _ = fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
     }
 }
 

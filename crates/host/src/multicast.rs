@@ -20,9 +20,14 @@ pub struct Pair {
     pub sockets: [(Via, UdpSocket); 2],
 }
 
-/// Opens what can be opened, on this interface or on the system's default; `Err` is the whole message.
-pub fn open(interface: Option<&Interface>) -> Result<Vec<Pair>, String> {
-    let pairs: Vec<Pair> = [ipv4(interface), ipv6(interface)].into_iter().flatten().collect();
+/// Opens what can be opened of these families, on this interface or on the system's default; `Err` is the whole
+/// message.
+pub fn open(interface: Option<&Interface>, families: &[Family]) -> Result<Vec<Pair>, String> {
+    let open = |family: &Family| match family {
+        Family::V4 => ipv4(interface),
+        Family::V6 => ipv6(interface),
+    };
+    let pairs: Vec<Pair> = families.iter().flat_map(open).collect();
     if pairs.is_empty() {
         return Err("Error starting mDNS listener: No multicast listeners could be started".to_owned());
     }
@@ -100,21 +105,26 @@ fn bind(socket: Raw, addr: SocketAddr) -> io::Result<Raw> {
 mod tests {
     use super::*;
 
+    const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
     /// Families that this machine has on its loopback interface.
     fn families(interface: &Interface) -> Vec<Family> {
-        let pairs = open(Some(interface)).expect("the loopback interface has IPv4");
+        let pairs = open(Some(interface), &BOTH).expect("the loopback interface has IPv4");
         pairs.iter().map(|pair| pair.family).collect()
     }
 
     #[test]
     fn two_agents_share_the_port() {
         let lo = Interface::named("lo").expect("every machine has it");
-        let first = open(Some(&lo)).expect("the loopback interface has IPv4");
+        let first = open(Some(&lo), &BOTH).expect("the loopback interface has IPv4");
         assert_eq!(first[0].family, Family::V4);
-        let second = open(Some(&lo)).expect("the port is shared");
+        let second = open(Some(&lo), &BOTH).expect("the port is shared");
         let port = |pairs: &[Pair], at: usize| pairs[0].sockets[at].1.local_addr().expect("bound").port();
         assert_eq!((port(&first, 0), port(&second, 0)), (5353, 5353));
         assert_ne!(port(&first, 1), port(&second, 1));
+        let only = open(Some(&lo), &[Family::V4]).expect("the port is shared");
+        assert_eq!(only.iter().map(|pair| pair.family).collect::<Vec<_>>(), [Family::V4]);
+        assert!(open(Some(&lo), &[]).is_err());
     }
 
     #[test]
@@ -124,6 +134,6 @@ mod tests {
         assert_eq!(families(&only_v4), [Family::V4]);
         let nothing = Interface { addrs: Vec::new(), ..lo };
         let expected = "Error starting mDNS listener: No multicast listeners could be started";
-        assert_eq!(open(Some(&nothing)).map(|pairs| pairs.len()), Err(expected.to_owned()));
+        assert_eq!(open(Some(&nothing), &BOTH).map(|pairs| pairs.len()), Err(expected.to_owned()));
     }
 }

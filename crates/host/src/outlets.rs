@@ -1,52 +1,246 @@
 //! Where an agent's bytes go besides the network and standard output: files, sinks, standard error.
 //!
+//! Each has a thread with a bounded queue; those that not every agent needs are started when they are first
+//! used. What finds no room is answered at once, as a failure.
+//!
 //! Invariant: nothing here makes the driver wait; what takes time is done by threads, in order.
 
-use crate::inbox::Sender;
-use crate::sinks::Sinks;
-use crate::snapshot::Snapshot;
+use crate::console::Console;
+use crate::files;
+use crate::inbox::{Arrival, Sender};
+use crate::limits;
+use crate::sinks::{Feed, Sinks, Target};
+use crate::snapshot::{Snapshot, Writer};
+use crate::worker::{Ending, Worker, thread_named};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use villein_agent::io::{SaveId, Sink, StoreOp};
+use villein_rpc::system::os_words;
 
 /// All of them.
 #[derive(Debug)]
 pub struct Outlets {
     inbox: Sender,
+    snapshot: Option<Writer>,
+    files: Option<Worker<FileJob>>,
+    sinks: Sinks,
+    feeds: BTreeMap<Sink, Feed>,
+    errors: Option<Console>,
+}
+
+#[derive(Debug)]
+enum FileJob {
+    Save(SaveId, PathBuf, Vec<u8>),
+    ReadConfig(Vec<PathBuf>),
+}
+
+impl FileJob {
+    fn run(self) -> Arrival {
+        match self {
+            FileJob::Save(id, path, bytes) => Arrival::Saved { id, result: files::save(&path, &bytes) },
+            FileJob::ReadConfig(paths) => Arrival::ConfigRead(files::read_config(&paths)),
+        }
+    }
+
+    /// The answer if it is not run.
+    fn refuse(self, why: &str) -> Arrival {
+        match self {
+            FileJob::Save(id, path, _) => {
+                Arrival::Saved { id, result: Err(format!("open {}: {why}", path.display())) }
+            }
+            FileJob::ReadConfig(_) => Arrival::ConfigRead(Err(format!("Error reading configuration: {why}"))),
+        }
+    }
 }
 
 impl Outlets {
-    /// Starts what is wanted; answers are put into `inbox`.
+    /// Answers are put into `inbox`.
     pub fn new(snapshot: Option<Snapshot>, sinks: Sinks, inbox: Sender) -> io::Result<Outlets> {
-        let _ = (snapshot, sinks);
-        Ok(Outlets { inbox })
+        let snapshot = snapshot.map(|snapshot| Writer::start(snapshot, inbox.clone())).transpose()?;
+        Ok(Outlets { inbox, snapshot, files: None, sinks, feeds: BTreeMap::new(), errors: None })
     }
 
-    /// Replaces a file.
-    pub fn save(&mut self, id: SaveId, path: &Path, bytes: &[u8]) {
-        let _ = (id, path, bytes, &self.inbox);
+    /// Replaces a file. The answer comes later, or at once if there is none later.
+    pub fn save(&mut self, id: SaveId, path: &Path, bytes: &[u8]) -> Option<Arrival> {
+        self.file_job(FileJob::Save(id, path.to_owned(), bytes.to_vec()))
     }
 
-    /// Does something with the snapshot file.
-    pub fn store(&mut self, op: StoreOp<'_>) {
-        let _ = op;
+    /// Reads configuration files. The answer comes later, or at once if there is none later.
+    pub fn read_config(&mut self, paths: &[PathBuf]) -> Option<Arrival> {
+        self.file_job(FileJob::ReadConfig(paths.to_vec()))
     }
 
-    /// Reads configuration files.
-    pub fn read_config(&mut self, paths: &[PathBuf]) {
-        let _ = paths;
+    fn file_job(&mut self, job: FileJob) -> Option<Arrival> {
+        let inbox = &self.inbox;
+        let files = match started(&mut self.files, || {
+            let inbox = inbox.clone();
+            Worker::start(thread_named("files"), limits::FILE_JOBS, move |jobs| {
+                for job in jobs {
+                    // The driver may have gone, and a file is saved all the same.
+                    let _ = inbox.put_blocking(FileJob::run(job));
+                }
+            })
+        }) {
+            Ok(files) => files,
+            Err(error) => return Some(job.refuse(&os_words(&error))),
+        };
+        files.give(job).err().map(|job| job.refuse("too many files wait to be read or written"))
     }
 
-    /// Gives bytes to a sink.
-    pub fn report(&mut self, sink: Sink, bytes: &[u8]) {
-        let _ = (sink, bytes);
+    /// Does something with the snapshot file. A failure comes later, or at once.
+    pub fn store(&mut self, op: StoreOp<'_>) -> Option<Arrival> {
+        self.snapshot.as_mut().and_then(|snapshot| snapshot.store(op))
+    }
+
+    /// Gives bytes to a sink, if it is wanted. A failure comes later, or at once.
+    pub fn report(&mut self, sink: Sink, bytes: &[u8]) -> Option<Arrival> {
+        if !self.feeds.contains_key(&sink) {
+            let target = Target::of(sink, &self.sinks)?;
+            match Feed::start(sink, target, self.inbox.clone()) {
+                Ok(feed) => {
+                    self.feeds.insert(sink, feed);
+                }
+                Err(error) => return Some(Arrival::SinkFailed { sink, why: os_words(&error) }),
+            }
+        }
+        self.feeds.get(&sink)?.give(bytes);
+        None
     }
 
     /// Writes to standard error.
     pub fn print_error(&mut self, bytes: &[u8]) {
-        let _ = bytes;
+        // Without a thread there is nobody to tell, and the agent goes on.
+        if let Ok(errors) = started(&mut self.errors, || Console::unheard(io::stderr())) {
+            errors.print(bytes);
+        }
     }
 
-    /// Waits until everything is where it belongs, for a bounded time.
-    pub fn finish(&mut self) {}
+    /// Takes no more, and waits until everything is where it belongs, for [`limits::EXIT_LINGER`] at most.
+    pub fn finish(&mut self) {
+        let until = Instant::now() + limits::EXIT_LINGER;
+        let feeds = std::mem::take(&mut self.feeds);
+        let endings: Vec<Ending> = (self.snapshot.take().map(Writer::close).into_iter())
+            .chain(self.files.take().map(Worker::close))
+            .chain(self.errors.take().and_then(|mut errors| errors.close()))
+            .chain(feeds.into_values().map(Feed::close))
+            .collect();
+        for ending in endings {
+            ending.wait(until);
+        }
+    }
+}
+
+/// What is there, or is started now.
+fn started<T>(place: &mut Option<T>, start: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
+    match place {
+        Some(there) => Ok(there),
+        None => Ok(place.insert(start()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::tests::Folder;
+    use crate::inbox::{Inbox, inbox};
+    use std::fs;
+    use std::net::UdpSocket;
+    use std::thread;
+    use std::time::Duration;
+    use villein_agent::io::ConfigFile;
+
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    fn outlets(snapshot: Option<Snapshot>, sinks: Sinks) -> (Outlets, Inbox) {
+        let (sender, inbox) = inbox();
+        (Outlets::new(snapshot, sinks, sender).expect("threads"), inbox)
+    }
+
+    fn next(inbox: &mut Inbox) -> Arrival {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            match inbox.take() {
+                Some(arrival) => return arrival,
+                None => assert!(Instant::now() < give_up, "nothing arrives"),
+            }
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn files_are_saved_and_read_in_the_order_of_the_wishes() {
+        let folder = Folder::new();
+        let (path, bad) = (folder.at("c.json"), folder.at("nodir/c.json"));
+        let (mut outlets, mut inbox) = outlets(None, Sinks::default());
+        assert_eq!(outlets.save(SaveId(1), &path, b"{}"), None);
+        assert_eq!(outlets.save(SaveId(2), &bad, b"{}"), None);
+        assert_eq!(outlets.read_config(&[folder.0.clone()]), None);
+        assert_eq!(outlets.read_config(std::slice::from_ref(&bad)), None);
+        assert_eq!(next(&mut inbox), Arrival::Saved { id: SaveId(1), result: Ok(()) });
+        let why = format!("open {}: no such file or directory", bad.display());
+        assert_eq!(next(&mut inbox), Arrival::Saved { id: SaveId(2), result: Err(why.clone()) });
+        let file = ConfigFile { path: path.display().to_string(), bytes: b"{}".to_vec() };
+        assert_eq!(next(&mut inbox), Arrival::ConfigRead(Ok(vec![file])));
+        let why = format!("Error reading '{}': {why}", bad.display());
+        assert_eq!(next(&mut inbox), Arrival::ConfigRead(Err(why)));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_answered_at_once() {
+        let (mut outlets, mut inbox) = outlets(None, Sinks::default());
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let worker = Worker::start(thread_named("test"), 0, move |jobs| {
+            wait.recv().expect("it is told");
+            drop(jobs);
+        });
+        outlets.files = Some(worker.expect("a thread"));
+        let why = "open t: too many files wait to be read or written".to_owned();
+        let saved = Arrival::Saved { id: SaveId(1), result: Err(why) };
+        assert_eq!(outlets.save(SaveId(1), Path::new("t"), b""), Some(saved));
+        let why = "Error reading configuration: too many files wait to be read or written".to_owned();
+        assert_eq!(outlets.read_config(&[]), Some(Arrival::ConfigRead(Err(why))));
+        assert_eq!(inbox.take(), None);
+        go.send(()).expect("it waits");
+    }
+
+    #[test]
+    fn everything_is_where_it_belongs_at_the_end() {
+        let folder = Folder::new();
+        let (snapshot, _) = Snapshot::open(&folder.at("s")).expect("nobody else has it");
+        let server = UdpSocket::bind("127.42.3.1:0").expect("the loopback is there");
+        server.set_read_timeout(Some(PATIENCE)).expect("a socket takes it");
+        let statsd = server.local_addr().expect("it is bound").to_string();
+        let (mut outlets, mut inbox) =
+            outlets(Some(snapshot), Sinks { statsd: Some(statsd), ..Sinks::default() });
+        for number in 0..100 {
+            assert_eq!(outlets.store(StoreOp::Append(format!("{number}\n").as_bytes())), None);
+        }
+        for id in 0..10 {
+            assert_eq!(outlets.save(SaveId(id), &folder.at(&id.to_string()), b"x"), None);
+        }
+        assert_eq!(outlets.report(Sink::Statsd, b"a:1|c\n"), None);
+        assert_eq!(outlets.report(Sink::Statsite, b"a:1|c\n"), None, "nobody wants it");
+        outlets.finish();
+        let lines = fs::read_to_string(folder.at("s")).expect("it is text");
+        assert_eq!(lines.lines().count(), 100);
+        assert!((0..10).all(|id| folder.at(&id.to_string()).exists()));
+        let mut buffer = [0; 100];
+        assert_eq!(server.recv(&mut buffer).map(|length| &buffer[..length]).ok(), Some(&b"a:1|c\n"[..]));
+        let saved = std::iter::from_fn(|| inbox.take());
+        assert!(saved.eq((0..10).map(|id| Arrival::Saved { id: SaveId(id), result: Ok(()) })));
+        assert_eq!(outlets.store(StoreOp::Sync), None, "it is over");
+    }
+
+    #[test]
+    fn an_agent_that_wants_nothing_has_no_threads_for_it() {
+        let (mut outlets, mut inbox) = outlets(None, Sinks::default());
+        assert_eq!(outlets.store(StoreOp::Append(b"x\n")), None);
+        assert_eq!(outlets.report(Sink::Statsd, b"x"), None);
+        assert!(outlets.snapshot.is_none() && outlets.files.is_none() && outlets.errors.is_none());
+        assert!(outlets.feeds.is_empty());
+        outlets.finish();
+        assert_eq!(inbox.take(), None);
+    }
 }

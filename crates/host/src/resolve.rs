@@ -1,4 +1,8 @@
-//! Host names to addresses, by the system's resolver, on threads.
+//! Names to addresses, by the system's resolver, on threads.
+//!
+//! Serf's agent asks a name server for names with a dot before it asks the system (agent.md 5.3); the system's
+//! resolver alone finds the same addresses, also where the answer of that server would be another one. Only the
+//! hosts of a service are asked for elsewhere ([`service`](crate::service)).
 //!
 //! Literal addresses and names that can be none need no thread. Threads are started as names come, up to
 //! [`limits::RESOLVERS`], and stay. Names are taken in the order in which they came.
@@ -7,9 +11,11 @@
 
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
+use crate::service::{self, Servers};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::thread;
+use std::time::Instant;
 use villein_agent::io::{Lookup, ResolveId};
 use villein_rpc::system::os_words;
 
@@ -18,6 +24,7 @@ struct Request {
     id: ResolveId,
     host: String,
     port: u16,
+    lookup: Lookup,
 }
 
 /// Resolves names in the background.
@@ -46,9 +53,12 @@ impl Resolver {
         port: u16,
         lookup: Lookup,
     ) -> Option<Result<Vec<SocketAddr>, String>> {
-        let _ = lookup;
-        if let Some(answer) = without_asking(host, port) {
-            return Some(answer);
+        let known = match lookup {
+            Lookup::Host => without_asking(host, port),
+            Lookup::Service => not_a_name(host).map(Err),
+        };
+        if known.is_some() {
+            return known;
         }
         // Whoever is asked must be there first: a request that is queued is answered from the queue.
         if self.threads < limits::RESOLVERS
@@ -57,7 +67,7 @@ impl Resolver {
         {
             return Some(Err(format!("lookup {host}: {}", os_words(&error))));
         }
-        if self.requests.try_send(Request { id, host: host.to_owned(), port }).is_err() {
+        if self.requests.try_send(Request { id, host: host.to_owned(), port, lookup }).is_err() {
             return Some(Err(format!("lookup {host}: too many names are being looked up")));
         }
         None
@@ -67,8 +77,11 @@ impl Resolver {
         let (waiting, inbox) = (self.waiting.clone(), self.inbox.clone());
         // The system's resolver wants a stack of the usual size.
         thread::Builder::new().name("resolver".to_owned()).spawn(move || {
-            while let Ok(Request { id, host, port }) = waiting.recv_blocking() {
-                let result = ask(&host, port);
+            while let Ok(Request { id, host, port, lookup }) = waiting.recv_blocking() {
+                let result = match lookup {
+                    Lookup::Host => ask(&host, port),
+                    Lookup::Service => ask_service(&host, port, &Servers::of_system()),
+                };
                 if inbox.put_blocking(Arrival::Resolved { id, result }).is_err() {
                     return;
                 }
@@ -85,16 +98,43 @@ pub fn lookup(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 }
 
 fn without_asking(host: &str, port: u16) -> Option<Result<Vec<SocketAddr>, String>> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Some(Ok(vec![SocketAddr::new(ip, port)]));
+    match host.parse::<IpAddr>() {
+        Ok(ip) => Some(Ok(vec![SocketAddr::new(ip, port)])),
+        Err(_) => not_a_name(host).map(Err),
     }
+}
+
+/// Why nobody needs to be asked for this.
+fn not_a_name(host: &str) -> Option<String> {
     // The system would read `127.1` or `256.1.1.1` in ways of its own, and no top-level domain is a number.
-    let is_number = host.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()));
+    let last = host.strip_suffix('.').unwrap_or(host).rsplit('.').next().unwrap_or_default();
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
     let is_name = !host.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control());
-    if is_number || !is_name {
-        return Some(Err(format!("lookup {host}: no such host")));
+    (is_number || !is_name).then(|| format!("lookup {host}: no such host"))
+}
+
+/// The addresses of the hosts of a service, in their order; `port` is for those that name none.
+fn ask_service(name: &str, port: u16, servers: &Servers) -> Result<Vec<SocketAddr>, String> {
+    let providers = service::providers(name, servers)?;
+    let deadline = Instant::now() + limits::SERVICE_LOOKUP;
+    let mut addrs = Vec::new();
+    let mut failure = None;
+    for provider in providers {
+        match lookup(&provider.host, if provider.port == 0 { port } else { provider.port }) {
+            Ok(found) => {
+                addrs.extend(found.into_iter().filter(|addr| !addrs.contains(addr)).collect::<Vec<_>>())
+            }
+            Err(why) => failure = failure.or(Some(why)),
+        }
+        // Those that were found first are the most wanted.
+        if Instant::now() >= deadline {
+            break;
+        }
     }
-    None
+    match failure {
+        Some(why) if addrs.is_empty() => Err(why),
+        _ => Ok(addrs),
+    }
 }
 
 fn ask(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
@@ -183,6 +223,47 @@ mod tests {
         ];
         for (system, ours) in cases {
             assert_eq!(reason(&io::Error::other(system)), ours);
+        }
+    }
+
+    #[test]
+    fn the_hosts_of_a_service_are_found_in_their_order() {
+        let servers = service::tests::servers(&[
+            (3, 0, 7999, "127.42.0.3"),
+            (1, 0, 0, "127.42.0.1"),
+            (2, 0, 7373, "300.1.1.1"),
+            (4, 0, 7946, "127.42.0.1"),
+            (5, 0, 7999, "127.42.0.3"),
+        ]);
+        let expected = ["127.42.0.1:7946", "127.42.0.3:7999"].map(|addr| addr.parse().expect("an address"));
+        assert_eq!(ask_service("_serf._tcp", 7946, &servers).as_deref(), Ok(&expected[..]));
+        let words = "lookup _other._tcp: no such host";
+        assert_eq!(ask_service("_other._tcp", 7946, &servers), Err(words.to_owned()));
+    }
+
+    #[test]
+    fn a_service_whose_hosts_have_no_address_has_none() {
+        let servers = service::tests::servers(&[(1, 0, 7946, "300.1.1.1"), (2, 0, 7946, "300.1.1.2")]);
+        let words = "lookup 300.1.1.1: no such host";
+        assert_eq!(ask_service("_serf._tcp", 7946, &servers), Err(words.to_owned()));
+    }
+
+    #[test]
+    fn an_address_is_no_service() {
+        let (sender, _inbox) = inbox();
+        let mut resolver = Resolver::new(sender);
+        for text in ["127.0.0.9", "", "bogus host"] {
+            let answer = resolver.resolve(ResolveId(1), text, 7, Lookup::Service);
+            assert_eq!(answer, Some(Err(format!("lookup {text}: no such host"))));
+        }
+    }
+
+    #[test]
+    fn a_name_may_be_absolute() {
+        for (host, is_name) in
+            [("example.test.", true), ("localhost.", true), (".", false), ("127.1.", false)]
+        {
+            assert_eq!(not_a_name(host).is_none(), is_name, "{host}");
         }
     }
 }

@@ -5,14 +5,14 @@
 
 use crate::limits;
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
 use std::time::Instant;
 
 /// Gives jobs to its thread.
 #[derive(Debug)]
 pub(crate) struct Worker<J> {
-    jobs: Option<SyncSender<J>>,
+    jobs: SyncSender<J>,
     done: Receiver<()>,
 }
 
@@ -30,28 +30,31 @@ impl<J: Send + 'static> Worker<J> {
             // Nobody may be waiting for the end, which is fine.
             let _ = finished.send(());
         })?;
-        Ok(Worker { jobs: Some(jobs), done })
+        Ok(Worker { jobs, done })
     }
 
-    /// Hands a job over, or back when there is no room or no thread.
+    /// Hands a job over, or back when there is no room or the work is over.
     pub(crate) fn give(&self, job: J) -> Result<(), J> {
-        match &self.jobs {
-            Some(jobs) => jobs.try_send(job).map_err(|error| match error {
-                std::sync::mpsc::TrySendError::Full(job) | std::sync::mpsc::TrySendError::Disconnected(job) => job,
-            }),
-            None => Err(job),
-        }
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+        })
     }
 
-    /// Takes no more jobs.
-    pub(crate) fn close(&mut self) {
-        self.jobs = None;
+    /// Takes no more jobs; those that it has are done.
+    pub(crate) fn close(self) -> Ending {
+        Ending(self.done)
     }
+}
 
-    /// Waits for the end of a closed worker, at most until then.
+/// Of a worker that was closed.
+#[derive(Debug)]
+pub(crate) struct Ending(Receiver<()>);
+
+impl Ending {
+    /// Waits for it, at most until then.
     pub(crate) fn wait(&self, until: Instant) {
         // Late or gone: either way there is nothing more to wait for.
-        let _ = self.done.recv_timeout(until.saturating_duration_since(Instant::now()));
+        let _ = self.0.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -68,7 +71,7 @@ mod tests {
     fn jobs_beyond_the_room_come_back_and_the_others_are_done_in_order() {
         let (go, wait) = channel::<()>();
         let (done, results) = channel();
-        let mut worker = Worker::start(thread_named("test"), 2, move |jobs| {
+        let worker = Worker::start(thread_named("test"), 2, move |jobs| {
             wait.recv().expect("it is told");
             for job in jobs {
                 done.send(job).expect("the test listens");
@@ -76,10 +79,9 @@ mod tests {
         })
         .expect("a thread");
         assert_eq!((1..=4).map(|job| worker.give(job)).collect::<Vec<_>>(), [Ok(()), Ok(()), Err(3), Err(4)]);
-        worker.close();
-        assert_eq!(worker.give(5), Err(5));
+        let ending = worker.close();
         go.send(()).expect("it waits");
-        worker.wait(Instant::now() + std::time::Duration::from_mins(1));
+        ending.wait(Instant::now() + std::time::Duration::from_mins(1));
         assert_eq!(results.try_iter().collect::<Vec<_>>(), [1, 2]);
     }
 }

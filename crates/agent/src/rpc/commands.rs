@@ -16,11 +16,10 @@ use crate::join::Purpose;
 use crate::limits::{RPC_QUERY_TIMEOUT, RPC_STREAMS};
 use crate::log::level_named;
 use crate::throttle::Throttle;
-use villein_core::command::{Command, CommandError, QueryParams};
+use villein_core::command::{Command, CommandError, KeyRequest, QueryParams};
 use villein_core::note::Level;
 use villein_core::time::Duration;
 use villein_rpc::request::{Query, Request, Respond, TagChange, UserEvent, VERSION};
-use villein_rpc::response::KeyReport;
 use villein_rpc::{Reply as Body, ResponseHeader, request};
 
 impl Session {
@@ -65,12 +64,12 @@ impl Session {
             Request::Stream(body) => self.stream(seq, &body.filter, cx),
             Request::Monitor(body) => self.monitor(seq, &body.log_level, cx),
             Request::Stop(body) => self.stop(seq, body.stop, cx),
-            Request::InstallKey(_) | Request::UseKey(_) | Request::RemoveKey(_) => {
-                self.refuse_keys(seq, KeyReport::default(), cx)
+            Request::InstallKey(key) => {
+                self.change_keys(seq, &key, ("key installation", KeyRequest::Install), cx)
             }
-            Request::ListKeys => {
-                self.refuse_keys(seq, KeyReport { keys: Some([].into()), ..KeyReport::default() }, cx)
-            }
+            Request::UseKey(key) => self.change_keys(seq, &key, ("primary key change", KeyRequest::Use), cx),
+            Request::RemoveKey(key) => self.change_keys(seq, &key, ("key removal", KeyRequest::Remove), cx),
+            Request::ListKeys => self.list_keys(seq, cx),
             Request::Query(body) => self.query(seq, body, cx),
             Request::Respond(body) => self.answer_query(seq, body, cx),
             Request::Stats => {
@@ -134,7 +133,13 @@ impl Session {
         self.hand_over(seq, Awaited::Event, command, cx)
     }
 
-    fn hand_over(&mut self, seq: u64, awaited: Awaited, command: Command, cx: &mut Cx<'_>) -> Outcome {
+    pub(super) fn hand_over(
+        &mut self,
+        seq: u64,
+        awaited: Awaited,
+        command: Command,
+        cx: &mut Cx<'_>,
+    ) -> Outcome {
         let ticket = self.wait(seq);
         cx.command(Waiter::Rpc(ticket, awaited), command);
         Outcome::Answered
@@ -201,13 +206,6 @@ impl Session {
         self.accept(seq, None, cx)
     }
 
-    /// Keys are not changed over RPC by this agent; clients wait for a body after any error (rpc.md 3.3).
-    fn refuse_keys(&mut self, seq: u64, report: KeyReport, cx: &mut Cx<'_>) -> Outcome {
-        let header = ResponseHeader::error(seq, CommandError::NotSupported.to_string());
-        self.respond(&header, Some(&Body::Keys(report)), cx);
-        Outcome::Answered
-    }
-
     fn query(&mut self, seq: u64, body: Query, cx: &mut Cx<'_>) -> Outcome {
         let (name, payload) =
             (escape::line(&body.name), escape::quoted(body.payload.as_deref().unwrap_or_default()));
@@ -247,7 +245,7 @@ pub(super) fn refusal(awaited: Awaited, why: &CommandError, cx: &mut Cx<'_>) -> 
         Awaited::Respond if *why != CommandError::UnknownQuery => {
             return format!("failed to respond to key query: {why}");
         }
-        Awaited::Respond | Awaited::Plain => {}
+        Awaited::Respond | Awaited::Plain | Awaited::KeyChange | Awaited::KeyList => {}
     }
     why.to_string()
 }

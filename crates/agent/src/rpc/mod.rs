@@ -7,6 +7,7 @@
 
 mod commands;
 mod filter;
+mod keys;
 mod records;
 mod session;
 mod stats;
@@ -16,10 +17,10 @@ use crate::cx::{Cx, Waiter};
 use crate::escape;
 use crate::io::{Conn, ConnEvent};
 use crate::limits::{RPC_BACKLOG_TOTAL, RPC_CONNECTIONS, RPC_HANDSHAKE, RPC_INPUT_BYTES, RPC_QUERIES};
-use crate::throttle::Throttle;
 use session::{Outcome, Session};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use villein_core::command::{Command, Reply};
 use villein_core::member::{Event, QueryKey};
 use villein_core::note::Level;
@@ -45,6 +46,10 @@ pub(crate) enum Awaited {
     Query,
     /// `respond`.
     Respond,
+    /// `install-key`, `use-key` or `remove-key`.
+    KeyChange,
+    /// `list-keys`.
+    KeyList,
 }
 
 /// All RPC connections.
@@ -55,7 +60,6 @@ pub(crate) struct Rpc {
     greeting: VecDeque<(Instant, u64)>,
     /// Who hears about the queries that run; those of clients that have gone run on.
     queries: BTreeMap<QueryKey, Ticket>,
-    refused: Throttle,
     /// Number of the log line up to which all monitors were looked after.
     lines_seen: u64,
 }
@@ -82,32 +86,44 @@ impl Rpc {
     }
 
     fn accept(&mut self, conn: u64, from: SocketAddr, cx: &mut Cx<'_>) {
-        if self.sessions.len() >= RPC_CONNECTIONS && !self.close_idlest(cx) {
-            cx.counters.rpc += 1;
-            cx.out.abort(Conn::Rpc(conn));
-            if let Some(total) = self.refused.add(cx.clock.now, 1) {
-                let text = format!("Too many clients, refused {from}: {total} refused so far");
-                cx.log(Level::Warn, "agent.ipc", &text);
-            }
-            return;
+        if self.sessions.len() >= RPC_CONNECTIONS {
+            self.make_room(cx);
         }
-        cx.telemetry.count("agent.ipc.accept", cx.clock);
         let text = format!("Accepted client: {from}");
         cx.log_sparingly("accepted clients", (Level::Info, "agent.ipc"), &text);
+        cx.telemetry.count("agent.ipc.accept", cx.clock);
         self.sessions.insert(conn, Session::new(conn, from, cx.clock.now));
         self.greeting.push_back((cx.clock.now + RPC_HANDSHAKE, conn));
     }
 
-    /// Closes the connection that does nothing for the longest time, if there is one; tells whether there was.
-    fn close_idlest(&mut self, cx: &mut Cx<'_>) -> bool {
+    /// Closes a connection, so that nobody who holds many keeps others out: of those that have not introduced
+    /// themselves, or else of those that do nothing, the one that is silent for the longest time; or else the oldest
+    /// one of the address that has the most.
+    fn make_room(&mut self, cx: &mut Cx<'_>) {
         let asking: BTreeSet<u64> = self.queries.values().map(|ticket| ticket.conn).collect();
-        let idle =
-            self.sessions.values().filter(|session| session.is_idle() && !asking.contains(&session.conn));
-        let Some(idlest) = idle.min_by_key(|session| session.active_at) else { return false };
-        let conn = idlest.conn;
-        let why = format!("Closed the idle connection of {}: a new client takes its place", idlest.peer);
+        let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for session in self.sessions.values() {
+            *held.entry(session.peer.ip()).or_default() += 1;
+        }
+        let cost = |session: &&Session| {
+            let (silent_since, conn) = (session.active_at, session.conn);
+            if session.is_greeting(cx.config) {
+                (0, Reverse(0), silent_since, conn)
+            } else if session.is_idle() && !asking.contains(&conn) {
+                (1, Reverse(0), silent_since, conn)
+            } else {
+                (2, Reverse(held[&session.peer.ip()]), Instant::ORIGIN, conn)
+            }
+        };
+        let Some(cheapest) = self.sessions.values().min_by_key(cost) else { return };
+        let (conn, peer) = (cheapest.conn, cheapest.peer);
+        let what = match cost(&cheapest).0 {
+            0 => "silent",
+            1 => "idle",
+            _ => "oldest",
+        };
+        let why = format!("Closed the {what} connection of {peer}: a new client takes its place");
         self.turn_out(conn, &why, cx);
-        true
     }
 
     /// Closes the connection of a client that is at fault, or in the way.
@@ -159,18 +175,24 @@ impl Rpc {
 
     /// Answers a request that waited for the node.
     pub(crate) fn on_reply(&mut self, (ticket, awaited): (Ticket, Awaited), reply: &Reply, cx: &mut Cx<'_>) {
-        if let Reply::Failed(why) = reply {
-            let text = commands::refusal(awaited, why, cx);
-            self.answer(ticket, Err(text), None, cx);
-            return;
-        }
-        if let Reply::QueryStarted { key } = reply {
-            self.queries.insert(*key, ticket);
-            if self.queries.len() > RPC_QUERIES {
-                self.end_a_query(cx);
+        match reply {
+            Reply::Failed(why) => {
+                let text = commands::refusal(awaited, why, cx);
+                self.answer(ticket, Err(text), keys::body_without_answers(awaited).as_ref(), cx);
             }
+            Reply::Keys(report) => {
+                let (outcome, body) = keys::answer(awaited, report);
+                self.answer(ticket, outcome, Some(&body), cx);
+            }
+            Reply::QueryStarted { key } => {
+                self.queries.insert(*key, ticket);
+                if self.queries.len() > RPC_QUERIES {
+                    self.end_a_query(cx);
+                }
+                self.answer(ticket, Ok(()), None, cx);
+            }
+            Reply::Done | Reply::Joined { .. } => self.answer(ticket, Ok(()), None, cx),
         }
-        self.answer(ticket, Ok(()), None, cx);
     }
 
     /// Ends a query of a client that has gone, or else the oldest of the client that runs most: nobody can

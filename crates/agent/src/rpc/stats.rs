@@ -2,6 +2,9 @@
 
 use super::records::text;
 use crate::cx::Cx;
+use crate::escape;
+use crate::handler::Handler;
+use crate::invoke::HandlerCounts;
 use villein_rpc::Text;
 use villein_rpc::response::{Stats, TextMap};
 
@@ -51,6 +54,7 @@ pub(super) fn of_agent(cx: &Cx<'_>) -> Stats {
         ("agent".into(), agent),
         ("dropped".into(), dropped(cx)),
         ("event_handlers".into(), event_handlers(cx)),
+        ("handlers".into(), handlers(cx)),
         ("runtime".into(), runtime),
         ("serf".into(), serf(cx)),
         ("tags".into(), tags),
@@ -76,10 +80,12 @@ fn serf(cx: &Cx<'_>) -> TextMap {
     ])
 }
 
-/// The four sums are always there; what makes them up only when there is any.
+/// The five sums are always there; what makes them up only when there is any.
 fn dropped(cx: &Cx<'_>) -> TextMap {
     let count = |note: &str| cx.counters.notes.get(note).copied().unwrap_or(0);
-    let mut section = section([("rpc", cx.counters.rpc.to_string().into())]);
+    let number = |number: u64| Text::from(number.to_string());
+    let mut section =
+        section([("handlers", number(cx.counters.handlers_dropped)), ("rpc", number(cx.counters.rpc))]);
     for (sum, notes) in REFUSALS {
         let total: u64 = notes.iter().map(|note| count(note)).sum();
         let total = if sum == "packets" { total + cx.counters.overflow } else { total };
@@ -108,6 +114,33 @@ fn event_handlers(cx: &Cx<'_>) -> TextMap {
         }
     }
     section
+}
+
+/// One line about each handler. Keys begin with its number, with as many digits for all, so that they stand in the
+/// order of the configuration; the command comes last, because it may hold anything.
+fn handlers(cx: &Cx<'_>) -> TextMap {
+    let handlers = &cx.config.handlers;
+    let digits = handlers.len().to_string().len();
+    let counts = cx.counters.handlers.iter().copied().chain(std::iter::repeat_with(HandlerCounts::default));
+    let entry = |((number, handler), counts): ((usize, &Handler), HandlerCounts)| {
+        let words: Vec<Vec<u8>> = handler.filter.words().collect();
+        let key = format!("{number:0digits$} {}", escape::line(&words.join(&b','))).into();
+        let command = escape::line(&handler.command);
+        (key, format!("{} command={command}", shown(&counts)).into())
+    };
+    (1..).zip(handlers).zip(counts).map(entry).collect()
+}
+
+fn shown(counts: &HandlerCounts) -> String {
+    let HandlerCounts { runs, failed, timeouts, dropped, waiting, running, last } = counts;
+    let (exit, took) = match last {
+        None => ("-".to_owned(), "-".to_owned()),
+        Some((exit, took)) => (exit.to_string(), took.as_millis().to_string()),
+    };
+    format!(
+        "runs={runs} failed={failed} timeouts={timeouts} dropped={dropped} waiting={waiting} running={running} \
+         last_exit={exit} last_ms={took}"
+    )
 }
 
 fn section<const N: usize>(entries: [(&str, Text); N]) -> TextMap {

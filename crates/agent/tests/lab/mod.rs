@@ -6,6 +6,8 @@
 // Each test file uses a part of the words.
 #![expect(dead_code, reason = "each test file uses a part of the lab")]
 
+pub(crate) mod cluster;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

@@ -7,23 +7,32 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use villein_agent::config::File;
 use villein_agent::handler::Handler;
 use villein_core::text::Text;
 use villein_host::bind::Rpc;
+use villein_host::files;
 
 /// Names beyond this are refused by strict members of newer releases.
 const NAME_BYTES: usize = 128;
 
 /// All warnings about these settings.
-pub(super) fn all(name: &Text, handlers: &[Handler], rpc: &Rpc) -> Vec<String> {
+pub(super) fn all(file: &File, name: &Text, handlers: &[Handler], rpc: &Rpc) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(why) = name_trouble(name) {
         warnings.push(format!("the node name {why}; other programs may trip over it"));
     }
-    if !rpc.is_local {
+    if !rpc.is_local && file.rpc_auth.is_none() {
         let shown = &rpc.shown;
-        warnings
-            .push(format!("RPC listens on '{shown}': anybody who reaches this address controls this agent"));
+        warnings.push(format!(
+            "RPC listens on '{shown}' without rpc_auth: anybody who reaches this address controls this agent"
+        ));
+    }
+    let kept = [("tags", &file.tags_file), ("keyring", &file.keyring_file)];
+    for (what, path) in kept {
+        if let Some(why) = path.as_deref().and_then(|path| files::check_savable(path).err()) {
+            warnings.push(format!("the {what} file cannot be written, so no change will be kept: {why}"));
+        }
     }
     for handler in handlers {
         if let Some(why) = script_trouble(&handler.command) {

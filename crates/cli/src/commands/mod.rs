@@ -26,6 +26,7 @@ pub(crate) mod query;
 pub(crate) mod reachability;
 pub(crate) mod rtt;
 pub(crate) mod tags;
+pub(crate) mod validate;
 pub(crate) mod version;
 
 /// Where the agent listens when nobody says otherwise.

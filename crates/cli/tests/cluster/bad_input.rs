@@ -99,11 +99,14 @@ fn payloads_over_the_limit_and_absent_agents_are_refused() {
     let printed = client(Program::Villein, &agent, &["event", "n", &"x".repeat(512)]);
     assert_eq!(
         printed.stdout,
-        "Error sending event: user event exceeds configured limit of 512 bytes before encoding\n"
+        "Error sending event: user event exceeds configured limit of 512 bytes before encoding \
+         (name 1 + payload 512 = 513 bytes)\n"
     );
     assert_eq!(printed.status, Some(1));
     let printed = client(Program::Villein, &agent, &["query", "n", &"x".repeat(1100)]);
-    assert_eq!(printed.stdout, "Error sending query: query exceeds limit of 1024 bytes\n");
+    let expected =
+        "Error sending query: query exceeds limit of 1024 bytes (name 1 + payload 1100 + encoding ";
+    assert!(printed.stdout.starts_with(expected) && printed.stdout.ends_with(" bytes)\n"), "{printed:?}");
     let printed = villein(&["members", "-rpc-addr=127.61.4.9:7373"]);
     let expected = "Error connecting to Serf agent: dial tcp 127.61.4.9:7373: connect: connection refused\n";
     assert_eq!((printed.stdout.as_str(), printed.status), (expected, Some(1)));

@@ -13,13 +13,13 @@ struct Hosts {
 
 const GUESTS: [&str; 3] = ["node1", "node2", "node3"];
 
-fn ip(words: &[&str]) {
+pub(crate) fn ip(words: &[&str]) {
     let printed = run(Command::new("ip").args(words));
     assert_eq!(printed.status, Some(0), "ip {}: {}", words.join(" "), printed.stderr);
 }
 
 /// Network namespaces need root and `ip`; both are said when absent.
-fn can_make_hosts() -> bool {
+pub(crate) fn can_make_hosts() -> bool {
     let root = run(Command::new("id").arg("-u")).stdout.trim() == "0";
     available("root (for network namespaces)", root)
         && available("`ip` (Debian's package `iproute2`)", exists("ip"))

@@ -54,6 +54,10 @@ impl Folder {
         Folder(path)
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.0.join(file)
     }

@@ -46,6 +46,11 @@ pub(crate) enum Step {
         path: String,
         content: Vec<u8>,
     },
+    /// Who may read and write a file: octal digits.
+    Mode {
+        path: String,
+        digits: String,
+    },
 }
 
 /// Where command lines run: behind which program, with which variables, in which folder.
@@ -98,8 +103,12 @@ impl Shell {
         Printed::from(child.wait_with_output().expect("it is our child"))
     }
 
-    fn run_line(&self, line: &str) -> Printed {
-        self.run(&Case { line: line.to_owned(), ..Case::default() })
+}
+
+impl Case {
+    /// A command that no transcript shows.
+    pub(crate) fn of(line: &str) -> Case {
+        Case { line: line.to_owned(), ..Case::default() }
     }
 }
 
@@ -162,6 +171,14 @@ impl Replay {
                         self.problems.push(format!("the file {path}\nshould be:\n{content}\nis:\n{found}"));
                     }
                 }
+                Step::Mode { path, digits } => {
+                    use std::os::unix::fs::PermissionsExt;
+                    let mode = std::fs::metadata(self.shell.folder.join(&path)).map(|file| file.permissions().mode());
+                    let found = format!("{:o}", mode.unwrap_or(0) & 0o777);
+                    if found != digits {
+                        self.problems.push(format!("the mode of {path} should be {digits} and is {found}"));
+                    }
+                }
             }
         }
     }
@@ -210,7 +227,7 @@ impl Replay {
             let (command, after) = rest.split_once("\">>").expect("the marker ends");
             let shell = &self.shell;
             let help = self.help.entry(command.to_owned()).or_insert_with(|| {
-                let help = vary::shown(&shell.run_line(&format!("serf {command} --help")).stderr);
+                let help = vary::shown(&shell.run(&Case::of(&format!("serf {command} --help"))).stderr);
                 assert!(help.starts_with(&format!("Usage: serf {command}")), "{help}");
                 help.trim_end().to_owned()
             });
@@ -302,7 +319,11 @@ fn parse(text: &str) -> Vec<Step> {
     for block in blocks(text) {
         const ORPHAN: &str = "the block belongs to a command";
         match block.word {
-            "title" | "setup" | "note" | "mode" | "packets" => {}
+            "title" | "setup" | "note" | "packets" => {}
+            "mode" => {
+                let path = block.rest.trim_start_matches("of ").to_owned();
+                steps.push(Step::Mode { path, digits: block.body.trim().to_owned() });
+            }
             "why" => why = block.body.split_whitespace().collect::<Vec<_>>().join(" "),
             "cmd" => {
                 let nth = block.rest.parse().unwrap_or(1);

@@ -15,6 +15,7 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 
 /// What the reference printed, and what ours did, for this command line.
 pub(super) fn settled(line: &str, reference: &str, ours: &str) -> (String, String) {
+    let (reference, ours) = (&lookups(&with_last_newline(reference)), &lookups(&with_last_newline(ours)));
     let both = |rule: fn(&str) -> String| (rule(reference), rule(ours));
     let mut words = line.split(' ').filter(|word| !word.is_empty());
     let command = words.nth(1).unwrap_or_default();
@@ -27,13 +28,14 @@ pub(super) fn settled(line: &str, reference: &str, ours: &str) -> (String, Strin
     match command {
         "keygen" => both(|text| if text.len() == 45 && text.ends_with("=\n") { "<key>\n".into() } else { text.into() }),
         "members" => (members(reference), ours.lines().map(|line| format!("{}\n", line.trim_end())).collect()),
-        "keys" => (sorted_rows(reference), ours.to_owned()),
+        "keys" => (sorted_rows(reference), ours.clone()),
         "query" => both(answers),
         "info" => (numbers(reference), numbers(&without_our_sections(ours))),
         "rtt" | "reachability" => both(|text| answers(&text.replace(|c: char| c.is_ascii_digit(), "N"))),
         "join" => both(source_ports),
         "monitor" => both(log_and_events),
-        _ => (reference.to_owned(), ours.to_owned()),
+        "agent" => both(agent),
+        _ => (reference.clone(), ours.clone()),
     }
 }
 
@@ -62,11 +64,12 @@ fn members(text: &str) -> String {
     }
     let row = |line: &str| {
         let cells = line.trim_end().split("  ").map(|cell| {
-            let mut tags: Vec<&str> = cell.split(',').collect();
+            let text = cell.trim_start();
+            let mut tags: Vec<&str> = text.split(',').collect();
             if tags.iter().all(|tag| tag.contains('=')) {
                 tags.sort_unstable();
             }
-            tags.join(",")
+            format!("{}{}", &cell[..cell.len() - text.len()], tags.join(","))
         });
         cells.collect::<Vec<_>>().join("  ")
     };
@@ -160,8 +163,25 @@ fn without_our_sections(text: &str) -> String {
     kept
 }
 
+/// What follows can count on whole lines; where there was none at the end, this is told.
+fn with_last_newline(text: &str) -> String {
+    if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}<no newline>\n") }
+}
+
+/// How the machine says that a name is unknown.
+fn lookups(text: &str) -> String {
+    let line = |line: &str| match line.split_once("lookup ") {
+        Some((before, rest)) => {
+            let name = rest.split([' ', ':']).next().unwrap_or_default();
+            format!("{before}lookup {name}: <unknown>\n")
+        }
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
 /// Ports that the system chose.
-pub(crate) fn source_ports(text: &str) -> String {
+fn source_ports(text: &str) -> String {
     let mut parts = text.split(':');
     let mut result = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -174,29 +194,68 @@ pub(crate) fn source_ports(text: &str) -> String {
     result
 }
 
-/// Log lines without their times, and events with their fields sorted; all in one order.
-fn log_and_events(text: &str) -> String {
-    let mut entries: Vec<Vec<String>> = Vec::new();
-    for line in source_ports(text).lines() {
-        let line = without_time(line);
-        match entries.last_mut() {
-            Some(entry) if line.starts_with('\t') => entry.push(line),
-            _ => entries.push(vec![line]),
-        }
-    }
-    for entry in &mut entries {
-        entry.sort();
-    }
-    entries.sort();
-    entries.concat().iter().map(|line| format!("{line}\n")).collect()
-}
-
-/// A log line whose time is replaced.
-pub(crate) fn without_time(line: &str) -> String {
+/// A log line without its time.
+fn without_time(line: &str) -> String {
     let text = line.trim_start();
     let indent = &line[..line.len() - text.len()];
     match text.split_once(" [") {
         Some((time, rest)) if time.len() == 19 && time.as_bytes()[4] == b'/' => format!("{indent}<time> [{rest}"),
         _ => line.to_owned(),
     }
+}
+
+/// Lines and those that belong to them, by what a first line looks like.
+fn entries(text: &str, is_first: fn(&str) -> bool) -> Vec<Vec<String>> {
+    let mut entries: Vec<Vec<String>> = Vec::new();
+    for line in source_ports(text).lines().map(without_time) {
+        match entries.last_mut() {
+            Some(entry) if !is_first(&line) => entry.push(line),
+            _ => entries.push(vec![line]),
+        }
+    }
+    entries
+}
+
+fn joined(entries: &[Vec<String>]) -> String {
+    entries.concat().iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Log lines without their times, and events with their fields sorted; all in one order.
+fn log_and_events(text: &str) -> String {
+    let mut entries = entries(text, |line| !line.starts_with('\t'));
+    entries.retain(|entry| !is_chance(&entry[0]));
+    for entry in &mut entries {
+        entry[1..].sort();
+    }
+    entries.sort();
+    joined(&entries)
+}
+
+/// The banner as it is, then what the agent says of itself in its order, then its log lines in one order.
+fn agent(text: &str) -> String {
+    const LOG: &str = "==> Log data will now stream in as it occurs:\n";
+    let text = source_ports(text);
+    let Some((banner, log)) = text.split_once(LOG) else { return text };
+    let is_first = |line: &str| line.starts_with("==> ") || line.starts_with("    <time> [");
+    let mut entries = entries(log, is_first);
+    entries.retain(|entry| !is_chance(&entry[0]));
+    let (said, mut logged): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry[0].starts_with("==> "));
+    logged.sort();
+    format!("{banner}{LOG}{}{}", joined(&said), joined(&logged))
+}
+
+/// Log lines that come or not, or more than once, as the moment has it.
+fn is_chance(line: &str) -> bool {
+    const CHANCE: [&str; 9] = [
+        "[ERR] memberlist: Failed fallback ping",
+        "[INFO] memberlist: Suspect ",
+        "[INFO] memberlist: Marking ",
+        "[WARN] memberlist: Refuting ",
+        "[WARN] agent: Serf shutdown detected, quitting",
+        "[ERR] Error writing payload: ",
+        "[DEBUG] memberlist: ",
+        "[DEBUG] serf: message",
+        "[INFO] agent.ipc: Accepted client",
+    ];
+    CHANCE.iter().any(|part| line.contains(part))
 }

@@ -113,6 +113,7 @@ impl fmt::Display for Rejected {
 /// it by observing members only and by [`forget`](Coordinates::forget)ting those that go.
 #[derive(Clone, Debug)]
 pub struct Coordinates {
+    is_enabled: bool,
     own: Coordinate,
     /// The last differences between measured and estimated round trips, in seconds.
     adjustments: [f64; ADJUSTMENT_WINDOW],
@@ -131,12 +132,23 @@ impl Coordinates {
     /// A node that has observed nothing.
     pub fn new() -> Coordinates {
         Coordinates {
+            is_enabled: true,
             own: Coordinate::ORIGIN,
             adjustments: [0.0; ADJUSTMENT_WINDOW],
             adjustment_next: 0,
             peers: BTreeMap::new(),
             resets: 0,
         }
+    }
+
+    /// A node that neither says where it stands nor wants to know (gossip.md 14.5).
+    pub fn disabled() -> Coordinates {
+        Coordinates { is_enabled: false, ..Coordinates::new() }
+    }
+
+    /// Whether coordinates are exchanged and computed.
+    pub fn is_enabled(&self) -> bool {
+        self.is_enabled
     }
 
     /// Where this node stands.

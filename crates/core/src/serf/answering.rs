@@ -8,7 +8,7 @@ use super::clock::Clock;
 use super::filters;
 use super::ring::{Heard, Ring};
 use crate::broadcast::SerfQueue;
-use crate::command::CommandError;
+use crate::command::{CommandError, Size};
 use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Event, Member, QueryKey, Status, WireAddr};
@@ -53,6 +53,8 @@ struct Pending {
 #[derive(Clone, Debug)]
 pub(super) struct Answering {
     pub(super) clock: Clock,
+    /// Queries from before are not answered.
+    min_time: u64,
     ring: Ring<u32>,
     pending: BTreeMap<QueryKey, Pending>,
     /// The pending ones, by the end of their time.
@@ -63,10 +65,20 @@ impl Answering {
     pub(super) fn new() -> Answering {
         Answering {
             clock: Clock::new("query"),
+            min_time: 0,
             ring: Ring::new(),
             pending: BTreeMap::new(),
             order: BTreeSet::new(),
         }
+    }
+
+    /// The queries up to `ltime` were delivered before this node was started again; 0 for none.
+    pub(super) fn resume_after(&mut self, ltime: u64) -> Result<(), Note> {
+        self.clock.witness(ltime)?;
+        if ltime > 0 {
+            self.min_time = ltime + 1;
+        }
+        Ok(())
     }
 
     /// Whether the query is news. A note says why it must be dropped.
@@ -76,6 +88,9 @@ impl Answering {
             return Err(Note::SerfMalformed { why: "a query longer than any may be".to_owned() });
         }
         self.clock.witness(ltime)?;
+        if ltime < self.min_time {
+            return Ok(false);
+        }
         let now = self.clock.time();
         match self.ring.hear(ltime, now, 0, |id| *id == query.id, || query.id) {
             Heard::New => Ok(true),
@@ -141,6 +156,7 @@ impl Serf {
             Ok(false) => return,
             Err(note) => return cx.note(note),
         }
+        self.recording.on_query(query.ltime, cx.now);
         let asker = Asker {
             key: QueryKey { ltime: query.ltime, id: query.id },
             addr,
@@ -154,11 +170,11 @@ impl Serf {
             self.scratch = ack;
         }
         let name = Text::from(query.name);
+        let deadline = cx.now + Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0));
         if name.starts_with(super::internal::PREFIX) {
-            return self.on_internal_query(&asker, &name, query.payload, cx);
+            return self.on_internal_query(&asker, &name, query.payload, deadline, cx);
         }
-        let timeout = Duration::from_nanos(u64::try_from(query.timeout_ns).unwrap_or(0));
-        let (key, payload, deadline) = (asker.key, query.payload.map(Box::from), cx.now + timeout);
+        let (key, payload) = (asker.key, query.payload.map(Box::from));
         self.answering.expect(asker, deadline, cx.now);
         self.delivery.deliver(Event::Query { key, name, payload, deadline }, cx.now, cx.out);
     }
@@ -185,12 +201,15 @@ impl Serf {
     ) -> Result<(), CommandError> {
         let limit = self.settings.query_response_size_limit;
         let response = self.response(asker.key, 0, Some(payload));
-        let fits = response.len() <= limit;
-        if fits {
+        let outcome = if response.len() <= limit {
             self.send_response(asker, &response, cx);
-        }
+            Ok(())
+        } else {
+            let size = Size::new([("payload", payload.len())], response.len());
+            Err(CommandError::ResponseTooLong { limit, size })
+        };
         self.scratch = response;
-        if fits { Ok(()) } else { Err(CommandError::ResponseTooLong(limit)) }
+        outcome
     }
 
     /// Encodes a response of this node; give the memory back as `scratch`.

@@ -1,13 +1,16 @@
 //! Queries of our own: sent out, their acks and answers collected until their time is over
 //! (gossip.md 13.10).
 //!
-//! A query is known by the Lamport time that it took. The invariant: each node's ack and answer count
-//! once, and every query that began ends exactly once.
+//! A query is known by the Lamport time that it took. It ends when its time is over, or before if everybody has
+//! answered whom it is [addressed](super::addressed) to; an ack alone promises an answer, and is no reason to end.
+//! The invariant: each node's ack and answer count once, and every query that began ends exactly once.
 
+use super::addressed::addressed;
 use super::conflict::Votes;
 use super::internal::{PING, PREFIX};
+use super::rotation::Tally;
 use super::{Due, Serf};
-use crate::command::{CommandError, CommandId, QueryParams, Reply};
+use crate::command::{CommandError, CommandId, QueryParams, Reply, Size};
 use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Event, QueryKey};
@@ -24,10 +27,23 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The first Serf protocol with queries (gossip.md 13.3).
 const QUERY_PROTOCOL: u8 = 4;
 
-/// The queries of ours that run, by Lamport time.
+/// The queries of ours, by Lamport time.
 #[derive(Clone, Debug)]
 pub(super) struct Asking {
     running: BTreeMap<u64, Running>,
+    /// Those that ended before their time: the id, and until when answers may still come.
+    ended: BTreeMap<u64, (u32, Instant)>,
+}
+
+/// For whom a query runs.
+#[derive(Clone, Debug)]
+pub(super) enum Client {
+    /// The application: it gets each ack and answer.
+    Application(CommandId),
+    /// The vote about our name, which takes its whole time: who is absent now may come back and vote.
+    Vote(Votes),
+    /// A key operation.
+    Keys(Tally),
 }
 
 #[derive(Clone, Debug)]
@@ -37,8 +53,18 @@ struct Running {
     /// Who acknowledged; `None` if nobody was asked to.
     acked: Option<BTreeSet<Text>>,
     answered: BTreeSet<Text>,
-    /// The votes if this is the vote about our name; other queries are the application's.
-    votes: Option<Votes>,
+    /// Who is yet to answer, and to acknowledge if that is wanted. Empty from the start if nobody is waited for.
+    awaited: BTreeSet<Text>,
+    client: Client,
+}
+
+impl Running {
+    /// A node has responded; whether it was the last one that was waited for.
+    fn settle(&mut self, from: &Text) -> bool {
+        let has_all =
+            self.answered.contains(from) && self.acked.as_ref().is_none_or(|acked| acked.contains(from));
+        has_all && self.awaited.remove(from) && self.awaited.is_empty()
+    }
 }
 
 /// What a response is.
@@ -48,18 +74,20 @@ enum Collected {
     Answer,
     /// The node has responded before.
     Duplicate,
+    /// The query has ended before its time.
+    Late,
     /// No such query runs, or it wants no acks.
     Unexpected,
 }
 
 impl Asking {
     pub(super) fn new() -> Asking {
-        Asking { running: BTreeMap::new() }
+        Asking { running: BTreeMap::new(), ended: BTreeMap::new() }
     }
 
     /// Whether a vote about our name is under way.
     pub(super) fn is_voting(&self) -> bool {
-        self.running.values().any(|running| running.votes.is_some())
+        self.running.values().any(|running| matches!(running.client, Client::Vote(_)))
     }
 
     /// Whether a query of this time can begin. At the end of its range the clock stands still, and a query
@@ -68,7 +96,24 @@ impl Asking {
         self.running.len() < limits::RUNNING_QUERIES && !self.running.contains_key(&ltime)
     }
 
+    /// Ends a query that began; its responses are expected for as long as its time lasts.
+    fn end(&mut self, ltime: u64, now: Instant) -> Option<Running> {
+        let running = self.running.remove(&ltime)?;
+        if now < running.deadline {
+            self.ended.retain(|_, (_, deadline)| now <= *deadline);
+            if self.ended.len() >= limits::ENDED_QUERIES {
+                self.ended.pop_first();
+            }
+            self.ended.insert(ltime, (running.id, running.deadline));
+        }
+        Some(running)
+    }
+
     fn collect(&mut self, response: &Response<'_>, now: Instant) -> Collected {
+        let ended = self.ended.get(&response.ltime);
+        if ended.is_some_and(|(id, deadline)| *id == response.id && now <= *deadline) {
+            return Collected::Late;
+        }
         let Some(running) = self.running.get_mut(&response.ltime) else { return Collected::Unexpected };
         if running.id != response.id || now > running.deadline {
             return Collected::Unexpected;
@@ -92,15 +137,16 @@ impl Asking {
 }
 
 impl Serf {
-    /// Sends a query out: one of the application, with the command to reply to, or the vote about our name.
+    /// Sends a query out.
     pub(super) fn ask(
         &mut self,
-        command: Option<CommandId>,
+        client: Client,
         params: &QueryParams,
         swim: &mut Swim,
         cx: &mut Cx<'_>,
     ) -> Result<(), CommandError> {
-        if command.is_some() && params.name.starts_with(PREFIX) && !is_plain_ping(params) {
+        let is_users = matches!(client, Client::Application(_));
+        if is_users && params.name.starts_with(PREFIX) && !is_plain_ping(params) {
             return Err(CommandError::ReservedQueryName);
         }
         if self.settings.protocol < QUERY_PROTOCOL {
@@ -133,26 +179,49 @@ impl Serf {
         };
         let mut bytes = Vec::new();
         crate::wire::serf::encode_serf(&SerfMessage::Query(query.clone()), &mut bytes);
-        let limit = self.settings.query_size_limit;
-        if bytes.len() > limit {
-            return Err(CommandError::QueryTooLong(limit));
+        self.check_length(&query, bytes.len())?;
+        let key = QueryKey { ltime, id: query.id };
+        if let Client::Application(command) = client {
+            cx.out.reply(command, Reply::QueryStarted { key });
         }
-        let deadline = cx.now + timeout;
-        let running = Running {
-            id: query.id,
-            deadline,
-            acked: params.ack.then(BTreeSet::new),
-            answered: BTreeSet::new(),
-            votes: command.is_none().then(Votes::default),
+        let awaited = match client {
+            Client::Vote(_) => BTreeSet::new(),
+            Client::Application(_) | Client::Keys(_) => match addressed(params, &self.members) {
+                Ok(awaited) => awaited,
+                // Every node would only complain of it.
+                Err(note) => {
+                    cx.note(note);
+                    self.answering.clock.tick();
+                    self.delivery.deliver(Event::QueryDone { key }, cx.now, cx.out);
+                    return Ok(());
+                }
+            },
         };
-        self.asking.running.insert(query.ltime, running);
-        self.timers.set(Due::Query(query.ltime), deadline);
-        if let Some(id) = command {
-            let key = QueryKey { ltime: query.ltime, id: query.id };
-            cx.out.reply(id, Reply::QueryStarted { key });
-        }
+        let (deadline, acked) = (cx.now + timeout, params.ack.then(BTreeSet::new));
+        let running = Running { id: key.id, deadline, acked, answered: BTreeSet::new(), awaited, client };
+        self.asking.running.insert(ltime, running);
+        self.timers.set(Due::Query(ltime), deadline);
         // Hearing it ourselves moves the clock on, so that no two queries of ours share a time.
         self.on_query(&query, &bytes, cx);
+        Ok(())
+    }
+
+    /// Whether a query of `total` bytes may be sent, and can.
+    fn check_length(&self, query: &Query<'_>, total: usize) -> Result<(), CommandError> {
+        let (limit, room) = (self.settings.query_size_limit, self.settings.gossip_room);
+        let size = || {
+            let filters: usize = query.filters.iter().map(|filter| filter.len()).sum();
+            let mut parts =
+                vec![("name", query.name.len()), ("payload", query.payload.map_or(0, <[u8]>::len))];
+            parts.extend((filters > 0).then_some(("filters", filters)));
+            Size::new(parts, total)
+        };
+        if total > limit {
+            return Err(CommandError::QueryTooLong { limit, size: size() });
+        }
+        if total > room {
+            return Err(CommandError::FitsNoPacket { what: "query", size: size(), room });
+        }
         Ok(())
     }
 
@@ -163,39 +232,53 @@ impl Serf {
         let collected = self.asking.collect(response, cx.now);
         let event = match collected {
             Collected::Unexpected => return cx.note(Note::ResponseUnexpected { ltime, id, from }),
+            Collected::Late => return cx.note(Note::ResponseLate { from }),
             Collected::Duplicate => return cx.note(Note::ResponseDuplicate { from }),
             Collected::Ack => {
                 cx.count(Metric::QueryAcks, 1.0);
-                Event::QueryAck { key, from }
+                Event::QueryAck { key, from: from.clone() }
             }
             Collected::Answer => {
                 cx.count(Metric::QueryResponses, 1.0);
-                Event::QueryResponse { key, from, payload: response.payload.map(Box::from) }
+                let payload = response.payload.map(Box::from);
+                Event::QueryResponse { key, from: from.clone(), payload }
             }
         };
-        let home = self.home.socket_addr();
-        match self.asking.running.get_mut(&ltime).and_then(|running| running.votes.as_mut()) {
-            Some(votes) => votes.count(response.payload.unwrap_or_default(), home),
-            None => self.delivery.deliver(event, cx.now, cx.out),
+        let running =
+            self.asking.running.get_mut(&ltime).expect("what is collected belongs to a query that runs");
+        let payload = response.payload.unwrap_or_default();
+        match &mut running.client {
+            Client::Application(_) => self.delivery.deliver(event, cx.now, cx.out),
+            Client::Vote(votes) => votes.count(payload, self.home.socket_addr()),
+            // Who was not there when the operation began was not asked.
+            Client::Keys(tally) if running.awaited.contains(&from) => tally.count(from.clone(), payload),
+            Client::Keys(_) => {}
+        }
+        if running.settle(&from) {
+            self.timers.cancel(Due::Query(ltime));
+            self.on_query_over(ltime, cx);
         }
     }
 
     /// The application wants no more answers to this query.
     pub(super) fn end_query(&mut self, key: QueryKey, cx: &mut Cx<'_>) {
-        if self.asking.running.get(&key.ltime).is_some_and(|running| running.id == key.id) {
+        let is_users = |running: &&Running| matches!(running.client, Client::Application(_));
+        if self.asking.running.get(&key.ltime).filter(is_users).is_some_and(|running| running.id == key.id) {
             self.timers.cancel(Due::Query(key.ltime));
             self.on_query_over(key.ltime, cx);
         }
     }
 
-    /// The time of a query of ours is over.
+    /// The time of a query of ours is over, or nobody is waited for any more.
     pub(super) fn on_query_over(&mut self, ltime: u64, cx: &mut Cx<'_>) {
-        let Some(Running { id, votes, .. }) = self.asking.running.remove(&ltime) else { return };
-        if let Some(votes) = votes {
-            self.on_vote_over(votes, cx);
-        } else {
-            let key = QueryKey { ltime, id };
-            self.delivery.deliver(Event::QueryDone { key }, cx.now, cx.out);
+        let Some(Running { id, client, awaited, .. }) = self.asking.end(ltime, cx.now) else { return };
+        match client {
+            Client::Application(_) => {
+                let key = QueryKey { ltime, id };
+                self.delivery.deliver(Event::QueryDone { key }, cx.now, cx.out);
+            }
+            Client::Vote(votes) => self.on_vote_over(votes, cx),
+            Client::Keys(tally) => self.on_rotated(tally, awaited, cx),
         }
     }
 }
@@ -233,7 +316,8 @@ mod tests {
             deadline: Instant::from_nanos(100),
             acked: acks.then(BTreeSet::new),
             answered: BTreeSet::new(),
-            votes: None,
+            awaited: BTreeSet::new(),
+            client: Client::Application(CommandId(1)),
         };
         asking.running.insert(3, running);
         asking

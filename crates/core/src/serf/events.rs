@@ -4,7 +4,7 @@ use super::Serf;
 use super::clock::Clock;
 use super::ring::{Heard, Ring, Slot};
 use crate::broadcast::SerfQueue;
-use crate::command::CommandError;
+use crate::command::{CommandError, Size};
 use crate::cx::Cx;
 use crate::limits;
 use crate::member::Event;
@@ -33,6 +33,15 @@ pub(super) struct Events {
 impl Events {
     pub(super) fn new() -> Events {
         Events { clock: Clock::new("event"), min_time: 0, ring: Ring::new() }
+    }
+
+    /// The events up to `ltime` were delivered before this node was started again; 0 for none.
+    pub(super) fn resume_after(&mut self, ltime: u64) -> Result<(), Note> {
+        self.clock.witness(ltime)?;
+        if ltime > 0 {
+            self.ignore_before(ltime + 1);
+        }
+        Ok(())
     }
 
     /// What was heard, in the order of the ring.
@@ -78,15 +87,21 @@ impl Serf {
         (name, payload, coalesce): (&Text, Option<&[u8]>, bool),
         cx: &mut Cx<'_>,
     ) -> Result<(), CommandError> {
-        let limit = self.settings.user_event_size_limit;
-        if name.len() + payload.map_or(0, <[u8]>::len) > limit {
-            return Err(CommandError::EventTooLong(limit));
+        let (limit, room) = (self.settings.user_event_size_limit, self.settings.gossip_room);
+        let parts = [("name", name.len()), ("payload", payload.map_or(0, <[u8]>::len))];
+        let size = |total| Size::new(parts, total);
+        let chosen = parts[0].1 + parts[1].1;
+        if chosen > limit {
+            return Err(CommandError::EventTooLong { limit, size: size(chosen) });
         }
         let event = UserEvent { ltime: self.events.clock.time(), name, payload, coalesce };
         let mut bytes = Vec::new();
         encode_serf(&SerfMessage::UserEvent(event.clone()), &mut bytes);
         if bytes.len() > limit {
-            return Err(CommandError::EncodedEventTooLong(limit));
+            return Err(CommandError::EncodedEventTooLong { limit, size: size(bytes.len()) });
+        }
+        if bytes.len() > room {
+            return Err(CommandError::FitsNoPacket { what: "user event", size: size(bytes.len()), room });
         }
         self.on_user_event(&event, Some(&bytes), cx);
         Ok(())
@@ -104,6 +119,7 @@ impl Serf {
             self.spread(SerfQueue::Events, bytes, None, cx);
         }
         let UserEvent { ltime, coalesce, .. } = *event;
+        self.recording.on_event(ltime, cx.now);
         let (name, payload) = (event.name.into(), event.payload.map(Box::from));
         self.delivery.deliver(Event::User { ltime, name, payload, coalesce }, cx.now, cx.out);
     }

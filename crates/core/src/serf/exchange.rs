@@ -148,6 +148,7 @@ mod tests {
             out: &mut out,
             codec: &mut Codec::new(Settings {
                 label: Vec::new(),
+                skip_inbound_label_check: false,
                 keyring: None,
                 verify_incoming: true,
                 verify_outgoing: true,

@@ -9,6 +9,7 @@ use super::keys::{self, KeyOperation};
 use crate::cx::Cx;
 use crate::note::Note;
 use crate::text::Text;
+use crate::time::Instant;
 
 /// The beginning of their names.
 pub(super) const PREFIX: &[u8] = b"_serf_";
@@ -46,6 +47,7 @@ impl Serf {
         asker: &Asker,
         name: &Text,
         payload: Option<&[u8]>,
+        deadline: Instant,
         cx: &mut Cx<'_>,
     ) {
         let payload = payload.unwrap_or_default();
@@ -55,12 +57,7 @@ impl Serf {
             Some(Internal::Ping) => return,
             Some(Internal::Conflict) => vote(payload, &self.home.name, self.members.get(payload)),
             Some(Internal::Change(operation)) => {
-                cx.note(Note::KeyQuery { name: operation.name() });
-                let (answer, note) = keys::change(operation, payload, cx.codec.keyring_mut());
-                if let Some(note) = note {
-                    cx.note(note);
-                }
-                Some(answer)
+                return self.change_keys(asker, operation, payload, deadline, cx);
             }
             Some(Internal::ListKeys) => self.list_keys(asker, cx),
         };
@@ -72,7 +69,9 @@ impl Serf {
     }
 
     fn list_keys(&mut self, asker: &Asker, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
-        cx.note(Note::KeyQuery { name: "list-keys" });
+        if cx.codec.keyring().is_some() {
+            cx.note(Note::KeyQuery { name: "list-keys" });
+        }
         let limit = self.settings.query_response_size_limit;
         let fits = |answer: &[u8]| {
             let response = self.response(asker.key, 0, Some(answer));

@@ -1,15 +1,28 @@
 //! Key queries: what a member does with its keyring when the cluster is told to (gossip.md 13.11).
 //!
-//! The answer always goes out, also when there are no keys or the request is no request. No key bytes
-//! reach a note; only the list query hands keys out, to those who hold one already.
+//! The answer always goes out, also when there are no keys or the request is no request; if the keys are kept in a
+//! file, it goes out when that has been written or could not be. No key bytes reach a note; only the list query
+//! hands keys out, to those who hold one already.
 
+use super::Serf;
+use super::answering::Asker;
+use crate::command::CommandError;
 use crate::crypto::{Key, Keyring};
+use crate::cx::Cx;
+use crate::limits;
+use crate::member::Event;
 use crate::note::Note;
+use crate::time::Instant;
 use crate::wire::message::KeyResponse;
 use crate::wire::serf::{decode_key_request, encode_key_response};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 const NO_KEYRING: &str = "No keyring to modify (encryption not enabled)";
 const EMPTY_KEYRING: &str = "Keyring is empty (encryption not enabled)";
+/// Follows the reason why a keyring was not written: the reference does not say this.
+const UNKEPT: &str = " (changed in memory, undone by a restart)";
+const TOO_MANY_UNKEPT: &str = "Failed to write keyring file: too many changes wait to be written";
 
 /// What is to be done with the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,34 +41,140 @@ impl KeyOperation {
             KeyOperation::Remove => "remove-key",
         }
     }
+
+    /// What is not done when it fails, in the words of the log (agent.md 14).
+    const fn purpose(self) -> &'static str {
+        match self {
+            KeyOperation::Install => "install key",
+            KeyOperation::Use => "change primary key",
+            KeyOperation::Remove => "remove key",
+        }
+    }
 }
 
-/// Changes the keyring; the encoded answer, and what went wrong.
-pub(super) fn change(
-    operation: KeyOperation,
-    request: &[u8],
-    keyring: Option<&mut Keyring>,
-) -> (Vec<u8>, Option<Note>) {
-    let outcome = match (decode_key_request(request), keyring) {
-        // The asker learns only that it failed, as with the reference.
-        (Err(error), _) => Err((String::new(), format!("Failed to decode key request: {error}"))),
-        (Ok(_), None) => Err((NO_KEYRING.to_owned(), NO_KEYRING.to_owned())),
-        (Ok(key), Some(keyring)) => {
-            let result = match operation {
-                KeyOperation::Install => keyring.install(key),
-                KeyOperation::Use => keyring.make_primary(key),
-                KeyOperation::Remove => keyring.remove(key),
-            };
-            result.map_err(|error| (error.to_string(), format!("Failed to {}: {error}", operation.name())))
+/// Why a member answers that it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Failure {
+    /// For the asker.
+    message: String,
+    /// For the log.
+    why: String,
+}
+
+/// Answers that wait until a changed keyring is kept.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unkept {
+    held: BTreeMap<u64, (Asker, KeyOperation, Instant)>,
+    count: u64,
+}
+
+impl Unkept {
+    /// A new token, and whether the answer is held until it comes back.
+    fn hold(
+        &mut self,
+        asker: &Asker,
+        operation: KeyOperation,
+        deadline: Instant,
+        now: Instant,
+    ) -> (u64, bool) {
+        self.held.retain(|_, (.., deadline)| now <= *deadline);
+        self.count += 1;
+        let has_room = self.held.len() < limits::HELD_KEY_ANSWERS;
+        if has_room {
+            self.held.insert(self.count, (asker.clone(), operation, deadline));
         }
+        (self.count, has_room)
+    }
+}
+
+impl Serf {
+    /// Changes the keyring as an asker wants it, and answers: at once, or when the change is kept.
+    pub(super) fn change_keys(
+        &mut self,
+        asker: &Asker,
+        operation: KeyOperation,
+        request: &[u8],
+        deadline: Instant,
+        cx: &mut Cx<'_>,
+    ) {
+        if cx.codec.keyring().is_some() {
+            cx.note(Note::KeyQuery { name: operation.name() });
+        }
+        let mut outcome = change(operation, request, cx.codec.keyring_mut());
+        if outcome.is_ok() && self.settings.keyring_file {
+            let (token, is_held) = self.unkept.hold(asker, operation, deadline, cx.now);
+            let keys = cx.codec.keyring().map_or_else(Vec::new, |keyring| keyring.keys().to_vec());
+            self.delivery.deliver(Event::KeyringChanged { token, keys }, cx.now, cx.out);
+            if is_held {
+                return;
+            }
+            let message = format!("{TOO_MANY_UNKEPT}{UNKEPT}");
+            outcome = Err(Failure { why: message.clone(), message });
+        }
+        let outcome = outcome.map_err(|Failure { message, why }| {
+            cx.note(Note::KeyQueryFailed { why });
+            message
+        });
+        self.confirm(asker, operation, &outcome, cx);
+    }
+
+    /// A changed keyring was kept, or why it was not. The change holds in both cases.
+    pub(super) fn on_keyring_kept(&mut self, token: u64, result: Result<(), String>, cx: &mut Cx<'_>) {
+        if let Err(why) = &result {
+            cx.note(Note::KeyQueryFailed { why: format!("Failed to write keyring file: {why}") });
+        }
+        let Some((asker, operation, deadline)) = self.unkept.held.remove(&token) else { return };
+        if cx.now > deadline {
+            let name = operation.name().into();
+            return cx.note(Note::RespondFailed { name, why: CommandError::PastDeadline });
+        }
+        let outcome = result.map_err(|why| format!("{}{UNKEPT}", shortened(&why, limits::KEYRING_REASON)));
+        self.confirm(&asker, operation, &outcome, cx);
+    }
+
+    fn confirm(
+        &mut self,
+        asker: &Asker,
+        operation: KeyOperation,
+        outcome: &Result<(), String>,
+        cx: &mut Cx<'_>,
+    ) {
+        let message = outcome.as_ref().err().map(String::as_bytes).unwrap_or_default();
+        let answer = encoded(&KeyResponse { result: outcome.is_ok(), message, ..KeyResponse::default() });
+        if let Err(why) = self.answer(asker, &answer, cx) {
+            cx.note(Note::RespondFailed { name: operation.name().into(), why });
+        }
+    }
+}
+
+/// Changes the keyring.
+fn change(operation: KeyOperation, request: &[u8], keyring: Option<&mut Keyring>) -> Result<(), Failure> {
+    // The asker learns only that it failed, as with the reference.
+    let key = decode_key_request(request).map_err(|error| Failure {
+        message: String::new(),
+        why: format!("Failed to decode key request: {error}"),
+    })?;
+    let keyring =
+        keyring.ok_or_else(|| Failure { message: NO_KEYRING.to_owned(), why: NO_KEYRING.to_owned() })?;
+    let result = match operation {
+        KeyOperation::Install => keyring.install(key),
+        KeyOperation::Use => keyring.make_primary(key),
+        KeyOperation::Remove => keyring.remove(key),
     };
-    let (message, note) = match &outcome {
-        Ok(()) => ("", None),
-        Err((message, why)) => (message.as_str(), Some(Note::KeyQueryFailed { why: why.clone() })),
-    };
-    let answer =
-        KeyResponse { result: outcome.is_ok(), message: message.as_bytes(), ..KeyResponse::default() };
-    (encoded(&answer), note)
+    result.map_err(|error| Failure {
+        message: error.to_string(),
+        why: format!("Failed to {}: {error}", operation.purpose()),
+    })
+}
+
+/// At most `most` bytes and an ellipsis: the beginning says what failed, the end says why.
+fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let head = &text[..text.floor_char_boundary(most / 2)];
+    let tail = &text[text.ceil_char_boundary(text.len() - most / 2)..];
+    Cow::Owned(format!("{head}...{tail}"))
 }
 
 /// All keys, or as many as leave the answer `fits`; `None` if not even none do. `limit` is the size in
@@ -117,24 +236,20 @@ mod tests {
         out
     }
 
-    fn ask(operation: KeyOperation, bytes: &[u8], keyring: Option<&mut Keyring>) -> (bool, String) {
-        let (answer, note) = change(operation, bytes, keyring);
-        let answer = decode_key_response(&answer).unwrap();
-        assert_eq!(answer.result, note.is_none());
-        assert_eq!((answer.keys, answer.primary_key), (None, &b""[..]));
-        (answer.result, String::from_utf8(answer.message.to_vec()).unwrap())
+    /// What an asker is told.
+    fn ask(operation: KeyOperation, bytes: &[u8], keyring: Option<&mut Keyring>) -> Result<(), String> {
+        change(operation, bytes, keyring).map_err(|failure| failure.message)
     }
 
     #[test]
     fn keys_are_installed_used_and_removed() {
         let mut keyring = ring(1);
-        let done = (true, String::new());
-        assert_eq!(ask(KeyOperation::Install, &request(&[9; 32]), Some(&mut keyring)), done);
+        assert_eq!(ask(KeyOperation::Install, &request(&[9; 32]), Some(&mut keyring)), Ok(()));
         assert_eq!(keyring.keys().len(), 2);
         assert_eq!(keyring.primary(), &key(0));
-        assert_eq!(ask(KeyOperation::Use, &request(&[9; 32]), Some(&mut keyring)), done);
+        assert_eq!(ask(KeyOperation::Use, &request(&[9; 32]), Some(&mut keyring)), Ok(()));
         assert_eq!(keyring.primary(), &key(9));
-        assert_eq!(ask(KeyOperation::Remove, &request(&[0; 32]), Some(&mut keyring)), done);
+        assert_eq!(ask(KeyOperation::Remove, &request(&[0; 32]), Some(&mut keyring)), Ok(()));
         assert_eq!(keyring.keys(), [key(9)]);
     }
 
@@ -148,17 +263,59 @@ mod tests {
             (KeyOperation::Remove, request(&[0; 32])),
         ];
         for (operation, bytes) in rows {
-            let (result, message) = ask(operation, &bytes, Some(&mut keyring));
-            assert!(!result && !message.is_empty(), "{operation:?}: {message:?}");
+            let message = ask(operation, &bytes, Some(&mut keyring)).unwrap_err();
+            assert!(!message.is_empty(), "{operation:?}");
         }
         assert_eq!(keyring.keys(), before);
         for operation in [KeyOperation::Install, KeyOperation::Use, KeyOperation::Remove] {
             // An empty payload brings the reference down.
             for bytes in [&b""[..], b"\x07\xff"] {
-                assert_eq!(ask(operation, bytes, Some(&mut keyring)), (false, String::new()));
+                assert_eq!(ask(operation, bytes, Some(&mut keyring)), Err(String::new()));
             }
-            assert_eq!(ask(operation, &request(&[1; 32]), None), (false, NO_KEYRING.to_owned()));
+            assert_eq!(ask(operation, &request(&[1; 32]), None), Err(NO_KEYRING.to_owned()));
         }
+    }
+
+    /// Scripts look for these lines (agent.md 14).
+    #[test]
+    fn the_log_names_what_failed() {
+        let mut keyring = ring(2);
+        let rows = [
+            (KeyOperation::Install, [7; 5].to_vec(), "install key: key size must be 16, 24 or 32 bytes"),
+            (KeyOperation::Use, [7; 32].to_vec(), "change primary key: Requested key is not in the keyring"),
+            (KeyOperation::Remove, [0; 32].to_vec(), "remove key: Removing the primary key is not allowed"),
+        ];
+        for (operation, key, expected) in rows {
+            let failure = change(operation, &request(&key), Some(&mut keyring)).unwrap_err();
+            assert_eq!(failure.why, format!("Failed to {expected}"));
+        }
+    }
+
+    #[test]
+    fn answers_are_held_until_their_time_is_over() {
+        let at = Instant::from_nanos;
+        let asker = Asker {
+            key: crate::member::QueryKey { ltime: 1, id: 1 },
+            addr: crate::member::WireAddr::from_ip([127, 0, 0, 1].into()),
+            port: 7946,
+            node: "a".into(),
+            relay_factor: 0,
+        };
+        let mut unkept = Unkept::default();
+        for token in 1..=limits::HELD_KEY_ANSWERS as u64 {
+            assert_eq!(unkept.hold(&asker, KeyOperation::Use, at(10), at(1)), (token, true));
+        }
+        let (last, is_held) = unkept.hold(&asker, KeyOperation::Use, at(10), at(10));
+        assert_eq!((last, is_held), (limits::HELD_KEY_ANSWERS as u64 + 1, false));
+        assert_eq!(unkept.hold(&asker, KeyOperation::Use, at(20), at(11)), (last + 1, true));
+        assert_eq!(unkept.held.len(), 1);
+    }
+
+    #[test]
+    fn a_long_reason_keeps_both_its_ends() {
+        assert_eq!(shortened("open ring.json: is a directory", 256), "open ring.json: is a directory");
+        assert_eq!(shortened("open /aaaaaaaaaaaaa: full", 10), "open ... full");
+        assert_eq!(shortened("ééééé", 7), "é...é");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use super::{Due, Serf};
 use crate::broadcast::{SerfQueue, Token};
-use crate::command::{CommandError, CommandId, Reply};
+use crate::command::{CommandError, CommandId, Reply, Size};
 use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Status, Tags};
@@ -78,6 +78,7 @@ impl Serf {
             Stage::Here => {}
         }
         self.leaving.stage = Stage::Leaving;
+        self.recording.on_leave(cx.now, cx.out);
         self.leaving.leavers.push(id);
         let name = self.home.name.clone();
         match self.send_leave_intent(&name, false, swim, cx) {
@@ -143,7 +144,8 @@ impl Serf {
         let mut meta = Vec::new();
         encode_meta(tags, self.settings.protocol, &mut meta);
         if meta.len() > limits::META {
-            return Err(CommandError::TagsTooLong(limits::META));
+            let size = Size::of_tags(tags, meta.len());
+            return Err(CommandError::TagsTooLong { limit: limits::META, size });
         }
         if self.leaving.waits.len() >= limits::WAITING_COMMANDS {
             return Err(CommandError::Busy);

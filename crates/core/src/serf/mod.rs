@@ -5,6 +5,7 @@
 //! each noun has a file of its own. The invariant: no part waits in place, so whatever takes time is in the
 //! state with a deadline.
 
+mod addressed;
 mod answering;
 mod asking;
 mod clock;
@@ -21,7 +22,10 @@ mod leaving;
 mod members;
 mod presence;
 mod reaping;
+mod recording;
+mod rejoining;
 mod ring;
+mod rotation;
 #[cfg(test)]
 mod tests;
 
@@ -42,13 +46,18 @@ use crate::timers::Timers;
 use crate::wire::message::SerfMessage;
 use crate::wire::serf::decode_serf;
 use answering::Answering;
-use asking::Asking;
+use asking::{Asking, Client};
 use coalesce::Delivery;
+use conflict::Rival;
 use events::Events;
 use joining::Joining;
+use keys::Unkept;
 use leaving::Leaving;
 use members::{Members, Timeouts};
 use reaping::Pruning;
+use recording::Recording;
+use rejoining::Rejoining;
+use rotation::Rotation;
 use std::net::SocketAddr;
 
 /// How long intents about unknown names are remembered (gossip.md 17.2).
@@ -79,8 +88,14 @@ enum Due {
     Prune,
     /// An attempt to reach a failed member.
     Reconnect,
+    /// An attempt to reach the nodes of the snapshot.
+    Rejoin,
     /// A look at the queues.
     QueueCheck,
+    /// A look at whether the other node with our name is still there.
+    NameCheck,
+    /// The key operation that has waited longest.
+    Rotation,
 }
 
 /// What this layer needs of the configuration.
@@ -98,6 +113,7 @@ struct Settings {
     reconnect_interval: Duration,
     timeouts: Timeouts,
     name_conflict_resolution: bool,
+    keyring_file: bool,
 }
 
 impl Settings {
@@ -123,6 +139,7 @@ impl Settings {
                 intents: INTENT_TIMEOUT,
             },
             name_conflict_resolution: config.name_conflict_resolution,
+            keyring_file: config.keyring_file,
         }
     }
 }
@@ -138,11 +155,19 @@ pub(crate) struct Serf {
     events: Events,
     answering: Answering,
     asking: Asking,
+    rotation: Rotation,
+    unkept: Unkept,
     joining: Joining,
     leaving: Leaving,
     pruning: Pruning,
     delivery: Delivery,
+    recording: Recording,
+    rejoining: Rejoining,
+    /// What is to be said of the snapshot, before everything else.
+    oddities: Vec<Note>,
     timers: Timers<Due>,
+    /// Who else has our name, while that is not decided.
+    rival: Rival,
     /// When the depths of the queues were measured last.
     queues_measured: Instant,
     /// Memory in which messages are encoded; empty between uses.
@@ -152,8 +177,8 @@ pub(crate) struct Serf {
 impl Serf {
     /// A node that knows nobody; the membership layer's first notice makes it a member.
     pub(crate) fn new(config: &Config, restored: Restored, now: Instant) -> Serf {
-        let _ = restored;
-        Serf {
+        let home_addr = SocketAddr::new(config.addr.ip(), config.port);
+        let mut serf = Serf {
             settings: Settings::new(config),
             started: now,
             home: Member {
@@ -168,13 +193,36 @@ impl Serf {
             events: Events::new(),
             answering: Answering::new(),
             asking: Asking::new(),
+            rotation: Rotation::default(),
+            unkept: Unkept::default(),
             joining: Joining::new(),
             leaving: Leaving::new(),
             pruning: Pruning::new(),
             delivery: Delivery::new(config.coalesce),
+            recording: Recording::new(config, &restored, now),
+            rejoining: Rejoining::new(&restored, &config.name, home_addr),
+            oddities: restored.oddities,
             timers: Timers::new(),
+            rival: Rival::default(),
             queues_measured: now,
             scratch: Vec::new(),
+        };
+        let clocks = [
+            serf.members.clock.witness(restored.clock),
+            serf.events.resume_after(restored.event_clock),
+            serf.answering.resume_after(restored.query_clock),
+        ];
+        serf.oddities.extend(clocks.into_iter().filter_map(Result::err));
+        if serf.rejoining.is_wanted() {
+            serf.timers.set(Due::Rejoin, now);
+        }
+        serf
+    }
+
+    /// Says once what was odd about the snapshot.
+    pub(crate) fn say_oddities(&mut self, cx: &mut Cx<'_>) {
+        for note in self.oddities.drain(..) {
+            cx.note(note);
         }
     }
 
@@ -211,8 +259,8 @@ impl Serf {
                 self.wait_for_nobody(swim, cx);
             }
             Notice::Updated(node) => self.on_updated(swim.table().get(node), cx),
-            Notice::Conflict { node, addr, port } => {
-                self.on_conflict(&node, SocketAddr::new(addr.ip(), port), swim, cx);
+            Notice::Conflict { node, addr, port, asked } => {
+                self.on_conflict(&node, SocketAddr::new(addr.ip(), port), asked, swim, cx);
             }
             Notice::RemoteState { state, join } => self.merge_state(&state, join, cx),
             Notice::User(body) => self.on_message(None, &body, cx),
@@ -221,6 +269,10 @@ impl Serf {
             }
             // A failed member that answers appears again by itself; one that does not is tried again.
             Notice::ExchangeDone { purpose: Purpose::Reconnect, .. } => {}
+            Notice::ExchangeDone { purpose: Purpose::NameCheck, .. } => self.on_name_checked(cx),
+            Notice::ExchangeDone { purpose: Purpose::Rejoin, to, result } => {
+                self.on_rejoin_exchange(to, result, cx);
+            }
             Notice::StateWanted { .. } => unreachable!("the node answers it with encode_state"),
         }
     }
@@ -239,7 +291,7 @@ impl Serf {
             Command::Leave => self.leave(id, swim, notices, cx),
             Command::ForceLeave { name, prune } => self.force_leave(id, &name, prune, swim, cx),
             Command::SetTags(tags) => self.set_tags(id, tags, swim, notices, cx),
-            Command::Query(params) => self.ask(Some(id), &params, swim, cx),
+            Command::Query(params) => self.ask(Client::Application(id), &params, swim, cx),
             Command::EndQuery(key) => {
                 self.end_query(key, cx);
                 cx.out.reply(id, Reply::Done);
@@ -251,8 +303,19 @@ impl Serf {
             Command::Respond { key, payload } => {
                 self.respond(key, &payload, cx).map(|()| cx.out.reply(id, Reply::Done))
             }
-            Command::Keys(_) => Err(crate::command::CommandError::NotSupported),
-            Command::KeyringKept { .. } | Command::RememberSeeds(_) | Command::Stop => {
+            Command::Keys(request) => self.rotate(id, request, swim, cx),
+            Command::KeyringKept { token, result } => {
+                self.on_keyring_kept(token, result, cx);
+                cx.out.reply(id, Reply::Done);
+                Ok(())
+            }
+            Command::RememberSeeds(seeds) => {
+                self.recording.on_seeds(seeds, cx);
+                cx.out.reply(id, Reply::Done);
+                Ok(())
+            }
+            Command::Stop => {
+                self.recording.on_stop(cx.now, cx.out);
                 cx.out.reply(id, Reply::Done);
                 Ok(())
             }
@@ -260,12 +323,6 @@ impl Serf {
         if let Err(error) = outcome {
             cx.out.reply(id, Reply::Failed(error));
         }
-    }
-
-    /// The snapshot could not be written.
-    #[expect(clippy::unused_self, reason = "not written yet")]
-    pub(crate) fn on_store_failed(&mut self, why: &str, cx: &mut Cx<'_>) {
-        let _ = (why, cx);
     }
 
     /// Lets everything happen that is due.
@@ -277,19 +334,25 @@ impl Serf {
                 Due::Left => self.on_left(cx),
                 Due::Prune => self.on_prune_due(cx),
                 Due::Reconnect => self.reconnect(swim, notices, cx),
+                Due::Rejoin => self.rejoin(swim, notices, cx),
                 Due::QueueCheck => self.check_queues(cx),
+                Due::NameCheck => self.check_name(swim, notices, cx),
+                Due::Rotation => self.rotate_on(swim, cx),
             }
         }
         if self.reap_at().is_some_and(|at| at <= cx.now) {
             self.reap(cx);
         }
         self.delivery.on_tick(cx.now, cx.out);
+        self.recording.on_member_time(self.members.clock.time(), cx.now);
+        self.recording.on_tick(cx.now, cx.out);
         self.measure_queues(cx);
     }
 
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.timers.next(), self.reap_at(), self.delivery.deadline()].into_iter().flatten().min()
+        let parts = [self.delivery.deadline(), self.recording.deadline()];
+        [self.timers.next(), self.reap_at()].into_iter().chain(parts).flatten().min()
     }
 
     /// All members, by name.
@@ -317,6 +380,7 @@ impl Serf {
 
     /// Tells the application about one member.
     fn report(&mut self, kind: MemberEventKind, member: Member, cx: &mut Cx<'_>) {
+        self.recording.on_member(kind, &member, cx);
         let event = crate::member::Event::Members { kind, members: vec![member] };
         self.delivery.deliver(event, cx.now, cx.out);
     }

@@ -181,6 +181,7 @@ mod tests {
         let config = Config::new("me".into(), WireAddr::from_ip([127, 0, 0, 1].into()), 7946);
         let settings = Settings {
             label: Vec::new(),
+            skip_inbound_label_check: false,
             keyring: None,
             verify_incoming: true,
             verify_outgoing: true,

@@ -6,6 +6,7 @@
 //! each open stream has a deadline; each exchange that was asked for ends in one report; what all streams hold
 //! is bounded.
 
+use super::merge::Origin;
 use super::rules::State;
 use super::verify::verify;
 use super::{Notice, Swim, Timer};
@@ -31,6 +32,10 @@ pub(crate) enum Purpose {
     Join(u64),
     /// A failed member may be back.
     Reconnect,
+    /// Somebody with this node's name may have given way.
+    NameCheck,
+    /// A node of the snapshot may be there.
+    Rejoin,
 }
 
 /// The streams of a node.
@@ -147,7 +152,7 @@ impl Swim {
                 let result = match stream.reader.message() {
                     Ok(StreamMessage::PushPull(theirs)) => {
                         self.write_state(id, theirs.join, user_state, cx);
-                        self.take_state(&theirs, notices, cx)
+                        self.take_state(&theirs, Origin::Peer, notices, cx)
                     }
                     _ => Err(ExchangeError::Malformed("not a push/pull".into())),
                 };
@@ -183,6 +188,15 @@ impl Swim {
             self.dial_push_pull(with, None, cx);
         } else {
             cx.note(Note::PushPullFailed { with, why: ExchangeError::TooMany });
+        }
+    }
+
+    /// Who has just joined asks somebody else within one interval. When many join at the same time, the first one
+    /// that is asked knows few of them yet, and gossip alone misses some.
+    fn ask_another_soon(&mut self, cx: &mut Cx<'_>) {
+        let base = self.profile.push_pull_interval;
+        if !base.is_zero() {
+            self.timers.set(Timer::PushPull, cx.now + cx.rng.duration_below(base));
         }
     }
 
@@ -271,7 +285,9 @@ impl Swim {
                 self.streams.open.insert(id, stream);
                 return notices.push(Notice::StateWanted { stream: id });
             }
-            (Ok(StreamMessage::PushPull(theirs)), Role::PushPull(_)) => self.take_state(&theirs, notices, cx),
+            (Ok(StreamMessage::PushPull(theirs)), Role::PushPull(_)) => {
+                self.take_state(&theirs, Origin::Asked(stream.peer), notices, cx)
+            }
             (Ok(StreamMessage::User(body)), Role::Accepted) => {
                 if !body.is_empty() {
                     notices.push(Notice::User(body.to_vec()));
@@ -310,11 +326,12 @@ impl Swim {
     fn take_state(
         &mut self,
         theirs: &PushPull<'_>,
+        origin: Origin,
         notices: &mut Vec<Notice>,
         cx: &mut Cx<'_>,
     ) -> Result<(), ExchangeError> {
         verify(&theirs.nodes, &self.table)?;
-        self.merge(&theirs.nodes, notices, cx);
+        self.merge(&theirs.nodes, origin, notices, cx);
         if !theirs.user_state.is_empty() {
             notices.push(Notice::RemoteState { state: theirs.user_state.to_vec(), join: theirs.join });
         }
@@ -342,6 +359,9 @@ impl Swim {
                 }
             }
             (Role::PushPull(Some(purpose)), result) => {
+                if result.is_ok() && matches!(purpose, Purpose::Join(_) | Purpose::Rejoin) {
+                    self.ask_another_soon(cx);
+                }
                 notices.push(Notice::ExchangeDone { purpose, to: peer, result });
             }
             (Role::PushPull(None), Err(why)) => cx.note(Note::PushPullFailed { with: peer, why }),

@@ -6,14 +6,15 @@
 use super::rules::{Claim, Known, State, Subject, Verdict, judge, refutation};
 use super::suspicion::{Pace, Suspicion};
 use super::table::{Entry, MemberIdx};
-use super::verify::admit;
-use super::{Notice, Swim, Timer, packet_room};
+use super::verify::{admit, is_plain};
+use super::{Notice, Swim, Timer, flush, packet_room};
 use crate::broadcast::Token;
 use crate::cx::Cx;
 use crate::limits;
 use crate::member::{Versions, WireAddr};
 use crate::metric::Metric;
 use crate::note::Note;
+use crate::time::Instant;
 use crate::wire::message::{Accusation, Alive, Message, PushNode};
 use crate::wire::serf::encode;
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ const COMPOUND_ENTRY: usize = 2;
 pub(super) enum Origin {
     /// Another node.
     Peer,
+    /// The node at this address, when it was asked for its state.
+    Asked(SocketAddr),
     /// This node, about itself, now; the token rides on the broadcast.
     Own(Option<Token>),
 }
@@ -42,7 +45,12 @@ impl Swim {
         // What is said of this node at its own address is never believed but refuted where it is wrong, and so
         // it need not be possible: whoever says it may have been believed by others.
         let is_myself = alive.node == self.name.as_bytes() && alive.addr == self.addr.as_bytes();
-        let admitted = if is_myself { Ok((self.addr, self.versions)) } else { admit(alive) };
+        let is_odd = self.validate_node_names && alive.node != self.name.as_bytes() && !is_plain(alive.node);
+        let admitted = match (is_myself, is_odd) {
+            (true, _) => Ok((self.addr, self.versions)),
+            (false, true) => Err("its name is too long or has other than letters, digits, '-', '_' and '.'"),
+            (false, false) => admit(alive),
+        };
         let (addr, versions) = match admitted {
             Ok(admitted) => admitted,
             Err(why) => return cx.note(Note::AliveRefused { node: alive.node.into(), why }),
@@ -55,9 +63,9 @@ impl Swim {
             address_differs: known.is_some_and(|entry| entry.addr != addr || entry.port != port),
             attributes_differ: known
                 .is_some_and(|entry| *entry.meta != *alive.meta || entry.versions.0 != *alive.vsn),
-            own: origin != Origin::Peer,
+            own: matches!(origin, Origin::Own(_)),
         };
-        match judge(known.map(Known::from), claim, self.subject(alive.node)) {
+        match judge(known.map(|entry| self.known(entry, cx.now)), claim, self.subject(alive.node)) {
             Verdict::Accept(_) => {
                 let alive = Alive { port, ..alive.clone() };
                 self.accept_alive(idx, &alive, (addr, versions), origin, notices, cx);
@@ -73,9 +81,11 @@ impl Swim {
                     theirs: SocketAddr::new(addr.ip(), port),
                     state: entry.state as u8,
                 });
-                notices.push(Notice::Conflict { node: entry.name.clone(), addr, port });
+                let asked = if let Origin::Asked(peer) = origin { Some(peer) } else { None };
+                notices.push(Notice::Conflict { node: entry.name.clone(), addr, port, asked });
             }
-            Verdict::Ignore | Verdict::Confirm => {}
+            Verdict::Ignore => self.remind(idx, cx),
+            Verdict::Confirm | Verdict::Raise => {}
         }
     }
 
@@ -83,7 +93,7 @@ impl Swim {
     pub(super) fn suspect(&mut self, claim: &Accusation<'_>, cx: &mut Cx<'_>) {
         let Some(idx) = self.table.find(claim.node) else { return };
         let judged = Claim::Suspect { incarnation: claim.incarnation };
-        match judge(Some(self.table.get(idx).into()), judged, self.subject(claim.node)) {
+        match judge(Some(self.known(self.table.get(idx), cx.now)), judged, self.subject(claim.node)) {
             Verdict::Accept(_) => {
                 let pace = Pace {
                     mult: self.profile.suspicion_mult,
@@ -105,6 +115,7 @@ impl Swim {
             Verdict::Refute => {
                 self.refute(claim.incarnation, Note::RefutedSuspect { from: claim.from.into() }, cx);
             }
+            Verdict::Raise => self.table.get_mut(idx).incarnation = claim.incarnation,
             Verdict::Ignore | Verdict::Conflict => {}
         }
     }
@@ -119,7 +130,7 @@ impl Swim {
     ) {
         let Some(idx) = self.table.find(claim.node) else { return };
         let judged = Claim::Dead { incarnation: claim.incarnation, left: claim.node == claim.from };
-        match judge(Some(self.table.get(idx).into()), judged, self.subject(claim.node)) {
+        match judge(Some(self.known(self.table.get(idx), cx.now)), judged, self.subject(claim.node)) {
             Verdict::Accept(state) => {
                 self.drop_suspicion(idx);
                 let entry = self.table.get_mut(idx);
@@ -133,19 +144,26 @@ impl Swim {
             Verdict::Refute => {
                 self.refute(claim.incarnation, Note::RefutedDead { from: claim.from.into() }, cx);
             }
+            Verdict::Raise => self.table.get_mut(idx).incarnation = claim.incarnation,
             Verdict::Ignore | Verdict::Confirm | Verdict::Conflict => {}
         }
     }
 
     /// Weighs the table of another node (gossip.md 9.5).
-    pub(super) fn merge(&mut self, nodes: &[PushNode<'_>], notices: &mut Vec<Notice>, cx: &mut Cx<'_>) {
+    pub(super) fn merge(
+        &mut self,
+        nodes: &[PushNode<'_>],
+        origin: Origin,
+        notices: &mut Vec<Notice>,
+        cx: &mut Cx<'_>,
+    ) {
         let me = self.name.clone();
         for node in nodes {
             let &PushNode { incarnation, name, addr, port, meta, vsn, .. } = node;
             match node.state {
                 0 => {
                     let alive = Alive { incarnation, node: name, addr, port, meta, vsn };
-                    self.alive(&alive, Origin::Peer, notices, cx);
+                    self.alive(&alive, origin, notices, cx);
                 }
                 // A dead node gets the chance to refute.
                 1 | 2 => self.suspect(&Accusation { incarnation, node: name, from: &me }, cx),
@@ -164,6 +182,11 @@ impl Swim {
         cx.note(Note::SuspicionTimeout { node: node.clone(), confirmations });
         let me = self.name.clone();
         self.dead(&Accusation { incarnation, node: &node, from: &me }, None, notices, cx);
+    }
+
+    fn known(&self, entry: &Entry, now: Instant) -> Known {
+        let is_old = !self.reclaim_time.is_zero() && now.since(entry.changed) > self.reclaim_time;
+        Known { state: entry.state, incarnation: entry.incarnation, is_old }
     }
 
     fn subject(&self, node: &[u8]) -> Subject {
@@ -189,6 +212,7 @@ impl Swim {
             incarnation: alive.incarnation,
             state: State::Alive,
             changed: cx.now,
+            reminded: Instant::ORIGIN,
             suspicion: None,
         };
         let Some(idx) = idx else {
@@ -216,8 +240,26 @@ impl Swim {
         }
     }
 
+    /// Somebody says that a node is there that is held for gone since a later time. That may be old news; or the
+    /// node was started again, joined others that have forgotten it, and knows nothing of what it must exceed. So
+    /// it is told, at most once in the time of a probe.
+    fn remind(&mut self, idx: Option<MemberIdx>, cx: &mut Cx<'_>) {
+        let Some(idx) = idx else { return };
+        let entry = self.table.get_mut(idx);
+        let is_due = cx.now.since(entry.reminded) >= self.profile.probe_interval;
+        if entry.state.is_live() || entry.name == self.name || !is_due {
+            return;
+        }
+        entry.reminded = cx.now;
+        let accusation = Accusation { incarnation: entry.incarnation, node: &entry.name, from: &self.name };
+        cx.batch.push_message(&Message::Suspect(accusation));
+        flush(entry.socket_addr(), entry.versions.memberlist_max() >= 5, cx);
+    }
+
     fn confirm(&mut self, idx: MemberIdx, claim: &Accusation<'_>, cx: &mut Cx<'_>) {
         let entry = self.table.get_mut(idx);
+        // Whatever it is accused at, it must exceed; also if this accuser has been counted.
+        entry.incarnation = claim.incarnation;
         let suspicion = entry.suspicion.as_mut().expect("a suspect has a suspicion");
         if !suspicion.confirm(claim.from) {
             return;
@@ -268,12 +310,6 @@ impl Swim {
             return cx.note(Note::TooLongToGossip { queue: "Membership", length });
         }
         cx.broadcasts.push_member(&self.table.get(idx).name, &self.scratch, token);
-    }
-}
-
-impl From<&Entry> for Known {
-    fn from(entry: &Entry) -> Known {
-        Known { state: entry.state, incarnation: entry.incarnation }
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) enum Notice {
         addr: WireAddr,
         /// Who else wants it.
         port: u16,
+        /// Who said so, if it was asked for its state.
+        asked: Option<SocketAddr>,
     },
     /// A peer waits for the state of the layer above: to be answered with [`Swim::send_state`].
     StateWanted {
@@ -122,6 +124,9 @@ pub(crate) struct Swim {
     first_meta: Vec<u8>,
     profile: Profile,
     udp_buffer_size: usize,
+    /// How long a dead node keeps its name from others; zero until it is forgotten.
+    reclaim_time: Duration,
+    validate_node_names: bool,
     /// Own incarnation; 0 before the start.
     incarnation: u32,
     leaving: bool,
@@ -160,6 +165,8 @@ impl Swim {
             first_meta,
             profile: config.profile,
             udp_buffer_size: config.udp_buffer_size,
+            reclaim_time: config.reclaim_time,
+            validate_node_names: config.validate_node_names,
             incarnation: 0,
             leaving: false,
             sequence: 0,

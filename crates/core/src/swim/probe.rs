@@ -163,8 +163,11 @@ impl Swim {
             return cx.note(Note::PingMisdirected { from, node: ping.node.into() });
         }
         self.scratch.clear();
-        encode_coordinate(cx.coordinates.own(), &mut self.scratch);
-        let ack = Ack { seq: ping.seq, payload: Some(&self.scratch) };
+        let locates = cx.coordinates.is_enabled();
+        if locates {
+            encode_coordinate(cx.coordinates.own(), &mut self.scratch);
+        }
+        let ack = Ack { seq: ping.seq, payload: locates.then_some(&self.scratch[..]) };
         self.send(answer_addr(from, &ping.source), &Message::Ack(ack), cx);
     }
 
@@ -226,7 +229,7 @@ pub(super) fn answer_addr(from: SocketAddr, source: &Source<'_>) -> SocketAddr {
 
 /// Learns from the coordinate in a direct ack where the peer is (gossip.md 14.5).
 fn locate(name: &Text, payload: &[u8], round_trip: Duration, cx: &mut Cx<'_>) {
-    if payload.is_empty() {
+    if payload.is_empty() || !cx.coordinates.is_enabled() {
         return;
     }
     let before = *cx.coordinates.own();

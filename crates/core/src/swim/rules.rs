@@ -1,9 +1,9 @@
 //! What a claim about a node means, given what is known of that node: the whole of SWIM's order of
 //! incarnations in one pure function (gossip.md 9.2 to 9.4).
 //!
-//! This decides who wins; [`merge`](super::merge) carries it out. The invariant: at an equal incarnation
-//! nobody rises again — alive beats suspect and dead only with a greater one, save for a node that left
-//! and comes back at another address.
+//! This decides who wins; [`merge`](super::merge) carries it out. The invariant: nobody rises again at an
+//! incarnation that it was ever accused at — alive beats suspect and dead only with a greater one than all of
+//! them had, save for a node that left, or is dead for long, and comes back at another address.
 
 /// What a node is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +30,15 @@ impl State {
 pub(super) struct Known {
     pub(super) state: State,
     pub(super) incarnation: u32,
+    /// It has been in this state for longer than a dead node keeps its name.
+    pub(super) is_old: bool,
+}
+
+impl Known {
+    /// Whether its name may be taken at another address.
+    fn is_free(self) -> bool {
+        self.state == State::Left || (self.state == State::Dead && self.is_old)
+    }
 }
 
 /// What is said.
@@ -77,6 +86,9 @@ pub(super) enum Verdict {
     Accept(State),
     /// One more that suspects the same.
     Confirm,
+    /// It is gone already, but was there at a later time than was known: remember the claimed incarnation, or an
+    /// alive from before would bring it back.
+    Raise,
 }
 
 /// Decides. Total and pure.
@@ -91,7 +103,7 @@ pub(super) fn judge(known: Option<Known>, claim: Claim, subject: Subject) -> Ver
             };
             match (known.state, subject) {
                 (State::Suspect, _) => Verdict::Confirm,
-                (State::Dead | State::Left, _) => Verdict::Ignore,
+                (State::Dead | State::Left, _) => accused_again(known, incarnation, subject),
                 (State::Alive, Subject::Myself { .. }) => Verdict::Refute,
                 (State::Alive, Subject::Other) => Verdict::Accept(State::Suspect),
             }
@@ -101,12 +113,21 @@ pub(super) fn judge(known: Option<Known>, claim: Claim, subject: Subject) -> Ver
                 return Verdict::Ignore;
             };
             match (known.state, subject) {
-                (State::Dead | State::Left, _) => Verdict::Ignore,
+                (State::Dead | State::Left, _) => accused_again(known, incarnation, subject),
                 (_, Subject::Myself { leaving: false }) => Verdict::Refute,
                 _ if left => Verdict::Accept(State::Left),
                 _ => Verdict::Accept(State::Dead),
             }
         }
+    }
+}
+
+/// Somebody who is gone is accused once more.
+fn accused_again(known: Known, incarnation: u32, subject: Subject) -> Verdict {
+    match subject {
+        Subject::Other if incarnation > known.incarnation => Verdict::Raise,
+        // What this node has said last about itself stands.
+        Subject::Other | Subject::Myself { .. } => Verdict::Ignore,
     }
 }
 
@@ -122,7 +143,7 @@ fn judge_alive(
         // Incarnation 0 beats nothing, not even the empty entry that the reference makes for it.
         return if incarnation > 0 { Verdict::Accept(State::Alive) } else { Verdict::Ignore };
     };
-    let moved = address_differs && known.state == State::Left;
+    let moved = address_differs && known.is_free();
     if address_differs && !moved {
         return Verdict::Conflict;
     }
@@ -146,7 +167,7 @@ pub(super) fn refutation(own: u32, accused: u32) -> Option<u32> {
 mod tests {
     use super::State::{Alive, Dead, Left, Suspect};
     use super::Subject::{Myself, Other};
-    use super::Verdict::{Accept, Confirm, Conflict, Ignore, Refute};
+    use super::Verdict::{Accept, Confirm, Conflict, Ignore, Raise, Refute};
     use super::*;
     use proptest::prelude::*;
 
@@ -155,7 +176,13 @@ mod tests {
 
     #[expect(clippy::unnecessary_wraps, reason = "rows hold what `judge` takes, which may be unknown")]
     fn known(state: State, incarnation: u32) -> Option<Known> {
-        Some(Known { state, incarnation })
+        Some(Known { state, incarnation, is_old: false })
+    }
+
+    /// In that state for longer than a dead node keeps its name.
+    #[expect(clippy::unnecessary_wraps, reason = "rows hold what `judge` takes, which may be unknown")]
+    fn old(state: State, incarnation: u32) -> Option<Known> {
+        Some(Known { state, incarnation, is_old: true })
     }
 
     fn alive(incarnation: u32) -> Claim {
@@ -209,6 +236,12 @@ mod tests {
             (known(Dead, 3), moved(9), Conflict),
             (known(Left, 3), moved(9), Accept(Alive)),
             (known(Left, 3), moved(1), Accept(Alive)),
+            (old(Alive, 3), moved(9), Conflict),
+            (old(Suspect, 3), moved(9), Conflict),
+            (old(Dead, 3), moved(1), Accept(Alive)),
+            (old(Dead, 3), moved(9), Accept(Alive)),
+            (old(Left, 3), moved(1), Accept(Alive)),
+            (old(Dead, 3), alive(3), Ignore),
             // suspect
             (None, suspect(1), Ignore),
             (known(Alive, 3), suspect(2), Ignore),
@@ -217,8 +250,10 @@ mod tests {
             (known(Suspect, 3), suspect(2), Ignore),
             (known(Suspect, 3), suspect(3), Confirm),
             (known(Suspect, 3), suspect(4), Confirm),
-            (known(Dead, 3), suspect(4), Ignore),
-            (known(Left, 3), suspect(4), Ignore),
+            (known(Dead, 3), suspect(3), Ignore),
+            (known(Dead, 3), suspect(4), Raise),
+            (known(Left, 3), suspect(3), Ignore),
+            (known(Left, 3), suspect(4), Raise),
             // dead and left
             (None, dead(1), Ignore),
             (None, left(1), Ignore),
@@ -228,10 +263,15 @@ mod tests {
             (known(Suspect, 3), dead(2), Ignore),
             (known(Suspect, 3), dead(4), Accept(Dead)),
             (known(Suspect, 3), left(4), Accept(Left)),
-            (known(Dead, 3), left(4), Ignore),
-            (known(Dead, 3), dead(4), Ignore),
-            (known(Left, 3), dead(4), Ignore),
-            (known(Left, 3), left(4), Ignore),
+            (known(Dead, 3), left(3), Ignore),
+            (known(Dead, 3), dead(2), Ignore),
+            (known(Dead, 3), dead(3), Ignore),
+            (known(Left, 3), dead(3), Ignore),
+            // A node that is gone stays what it is, and needs a later life to return.
+            (known(Dead, 3), left(4), Raise),
+            (known(Dead, 3), dead(4), Raise),
+            (known(Left, 3), dead(4), Raise),
+            (known(Left, 3), left(4), Raise),
         ];
         for (known, claim, verdict) in rows {
             assert_eq!(judge(known, claim, Other), verdict, "{known:?} {claim:?}");
@@ -324,8 +364,9 @@ mod tests {
     /// What the table says afterwards.
     fn after(known: Option<Known>, claim: Claim) -> Option<Known> {
         match judge(known, claim, Other) {
-            Accept(state) => Some(Known { state, incarnation: incarnation_of(claim) }),
-            _ => known,
+            Accept(state) => Some(Known { state, incarnation: incarnation_of(claim), is_old: false }),
+            Raise | Confirm => known.map(|known| Known { incarnation: incarnation_of(claim), ..known }),
+            Ignore | Conflict | Refute => known,
         }
     }
 
@@ -349,7 +390,7 @@ mod tests {
         fn incarnations_never_fall_and_nobody_rises_at_an_equal_one(
             state in any_state(), incarnation in 0u32..6, claim in any_claim(),
         ) {
-            let before = Known { state, incarnation };
+            let before = Known { state, incarnation, is_old: false };
             let after = after(Some(before), claim).unwrap();
             let reclaimed = matches!(claim, Claim::Alive { address_differs: true, .. }) && state == Left;
             if !reclaimed {
@@ -358,8 +399,28 @@ mod tests {
                     prop_assert!(after.state >= state);
                 }
                 if !state.is_live() && after != before {
-                    prop_assert!(after.state == Alive && after.incarnation > incarnation);
+                    prop_assert!(after.incarnation > incarnation && (after.state == Alive || after.state == state));
                 }
+            }
+        }
+
+        /// In whatever order claims about a node come, it is alive in the end exactly if it was heard alive at a
+        /// greater incarnation than all that it was accused at.
+        #[test]
+        fn nobody_rises_at_an_incarnation_that_it_was_ever_accused_at(
+            state in any_state(), incarnation in 1u32..6, claims in prop::collection::vec(any_claim(), 0..12),
+        ) {
+            let (mut lived, mut accused) = if state == Alive { (incarnation, 0) } else { (0, incarnation) };
+            let mut now = known(state, incarnation);
+            for claim in claims {
+                if incarnation_of(claim) == 0 || matches!(claim, Claim::Alive { address_differs: true, .. }) {
+                    continue;
+                }
+                now = after(now, claim);
+                let side = if matches!(claim, Claim::Alive { .. }) { &mut lived } else { &mut accused };
+                *side = incarnation_of(claim).max(*side);
+                let now = now.unwrap();
+                prop_assert_eq!((now.incarnation, now.state == Alive), (lived.max(accused), lived > accused));
             }
         }
 

@@ -36,6 +36,8 @@ pub(crate) struct Entry {
     pub(crate) state: State,
     /// When that changed last.
     pub(crate) changed: Instant,
+    /// When it was told last that it is held for gone.
+    pub(super) reminded: Instant,
     /// Present while, and only while, it is suspected.
     pub(super) suspicion: Option<Suspicion>,
 }
@@ -235,6 +237,7 @@ mod tests {
             incarnation: 1,
             state,
             changed: Instant::from_nanos(changed),
+            reminded: Instant::ORIGIN,
             suspicion: None,
         }
     }

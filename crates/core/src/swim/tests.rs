@@ -46,6 +46,7 @@ fn addr(peer: usize) -> SocketAddr {
 fn codec() -> Codec {
     Codec::new(Settings {
         label: Vec::new(),
+        skip_inbound_label_check: false,
         keyring: None,
         verify_incoming: true,
         verify_outgoing: true,
@@ -346,7 +347,7 @@ fn describe_notice(swim: &Swim, told: &Notice) -> String {
         Notice::Joined(idx) => format!("joined {}", name(*idx)),
         Notice::Gone(idx) => format!("gone {}", name(*idx)),
         Notice::Updated(idx) => format!("updated {}", name(*idx)),
-        Notice::Conflict { node, addr, port } => format!("conflict {node} {}:{port}", addr.ip()),
+        Notice::Conflict { node, addr, port, .. } => format!("conflict {node} {}:{port}", addr.ip()),
         Notice::RemoteState { state, join } => format!("state {} {join}", state.escape_ascii()),
         Notice::User(body) => format!("user {}", body.escape_ascii()),
         Notice::ExchangeDone { purpose, result, .. } => format!("{purpose:?} {result:?}"),
@@ -594,6 +595,143 @@ fn a_restarted_node_catches_up_with_its_past() {
     assert!(lab.peers[1].take_told().contains(&"Reconnect Ok(())".to_string()));
 }
 
+#[test]
+fn an_older_life_does_not_bring_back_who_was_accused_at_a_later_one() {
+    let mut lab = Lab::joined(2, Profile::LAN);
+    lab.datagram_passes = Box::new(|_, _| false);
+    let alive = |incarnation| Alive {
+        incarnation,
+        node: b"b",
+        addr: &[10, 0, 0, 1],
+        port: 7946,
+        meta: b"\xff\x80",
+        vsn: &[1, 5, 2, 2, 5, 5],
+    };
+    let accuse = |incarnation| Accusation { incarnation, node: b"b", from: b"x" };
+    // A suspect whose accuser is known already, and who says it of a later life.
+    lab.message(0, &Message::Suspect(accuse(1)));
+    lab.message(0, &Message::Suspect(accuse(4)));
+    lab.message(0, &Message::Alive(alive(4)));
+    assert_eq!(lab.state(0, "b"), Some((State::Suspect, 4)));
+    lab.message(0, &Message::Dead(accuse(4)));
+    assert_eq!(lab.peers[0].take_told(), ["gone b"]);
+    let changed = |lab: &Lab| {
+        let table = lab.peers[0].swim.table();
+        table.get(table.find(b"b").unwrap()).changed
+    };
+    let died = changed(&lab);
+    lab.run(secs(3));
+    assert!(lab.peers[0].broadcasts.is_empty());
+    for (claim, incarnation) in [
+        (Message::Dead(accuse(7)), 7),
+        (Message::Alive(alive(7)), 7),
+        (Message::Suspect(accuse(9)), 9),
+        (Message::Alive(alive(8)), 9),
+        (Message::Dead(Accusation { from: b"b", ..accuse(10) }), 10),
+        (Message::Dead(accuse(3)), 10),
+        (Message::Alive(alive(10)), 10),
+    ] {
+        lab.message(0, &claim);
+        assert_eq!(lab.state(0, "b"), Some((State::Dead, incarnation)), "{claim:?}");
+    }
+    // It is nothing new to anybody: no notice, no gossip, and it is forgotten when it would have been.
+    assert_eq!((lab.peers[0].take_told(), changed(&lab)), (vec![], died));
+    assert!(lab.peers[0].broadcasts.is_empty());
+    lab.message(0, &Message::Alive(alive(11)));
+    assert_eq!(lab.state(0, "b"), Some((State::Alive, 11)));
+    assert_eq!(lab.peers[0].take_told(), ["joined b"]);
+}
+
+/// Node b starts again and joins c, which has forgotten it, while a has not.
+#[test]
+fn who_is_held_for_gone_is_told_when_others_say_that_it_is_there() {
+    let mut lab = Lab::joined(2, Profile::LAN);
+    lab.peers[1].up = false;
+    lab.message(0, &Message::Dead(Accusation { incarnation: 5, node: b"b", from: b"x" }));
+    lab.peers[0].take_told();
+    lab.run(secs(1));
+    let alive = |node: &'static [u8], incarnation| {
+        let alive = Alive {
+            incarnation,
+            node,
+            addr: &[10, 0, 0, 1],
+            port: 7946,
+            meta: b"\xff\x80",
+            vsn: &[1, 5, 2, 2, 5, 5],
+        };
+        Message::Alive(alive)
+    };
+    let told = |lab: &Lab| lab.sent.iter().filter(|sent| sent.2 == 1 && sent.3 == ["suspect b 5 a"]).count();
+    lab.sent.clear();
+    lab.message(0, &alive(b"b", 1));
+    lab.message(0, &alive(b"b", 2));
+    assert_eq!(told(&lab), 1, "once in the time of a probe");
+    lab.run(secs(2));
+    lab.peers[1] = Peer::new("b", 1, 77, |_| {});
+    lab.act(1, Swim::start);
+    lab.message(0, &alive(b"b", 1));
+    assert_eq!(told(&lab), 2);
+    lab.run(ms(5));
+    assert_eq!(lab.state(1, "b"), Some((State::Alive, 6)));
+    assert_eq!(lab.peers[1].noted("RefutedSuspect"), 1);
+    // Of those that are there, and of this node itself, old news is just that.
+    let packets = lab.sent.len();
+    for node in [b"a", b"b"] {
+        lab.message(1, &alive(node, 1));
+    }
+    assert_eq!(lab.sent.len(), packets);
+}
+
+#[test]
+fn who_has_joined_asks_another_one_soon() {
+    let mut lab = Lab::new(4, Profile::LAN);
+    for i in 1..4 {
+        lab.act(i, |swim, notices, cx| swim.exchange(addr(0), Purpose::Join(1), notices, cx));
+    }
+    // Nobody hears the gossip, and so b knows only a.
+    lab.datagram_passes = Box::new(|_, _| false);
+    lab.run(ms(100));
+    assert_eq!(lab.peers[1].swim.table().len(), 2);
+    lab.run(secs(30));
+    let known: Vec<_> = lab.peers.iter().map(|peer| peer.swim.table().len()).collect();
+    assert_eq!(known, [4; 4], "the first regular exchange comes after thirty seconds");
+}
+
+#[test]
+fn odd_names_are_refused_where_names_are_validated() {
+    let mut lab = Lab::new(1, Profile::LAN);
+    let vsn = [1, 5, 2, 2, 5, 5];
+    let alive = |node, addr| {
+        Message::Alive(Alive { incarnation: 3, node, addr, port: 7946, meta: b"\xff\x80", vsn: &vsn })
+    };
+    for validate in [false, true] {
+        // Its own odd name is not its business, but still its own.
+        lab.peers[0] = Peer::new("a b", 0, 1, |config| config.validate_node_names = validate);
+        lab.act(0, Swim::start);
+        lab.message(0, &alive(b"x y", &[10, 9, 9, 9]));
+        lab.message(0, &alive(b"x-y", &[10, 9, 9, 9]));
+        lab.message(0, &alive(b"a b", &[10, 9, 9, 9]));
+        lab.message(0, &alive(b"a b", &[10, 0, 0, 0]));
+        let refused = usize::from(validate);
+        assert_eq!(lab.peers[0].noted("AliveRefused"), refused);
+        assert_eq!(lab.peers[0].swim.table().len(), 3 - refused);
+        assert_eq!((lab.peers[0].noted("AddressConflict"), lab.peers[0].noted("RefutedAlive")), (1, 1));
+        let node = PushNode {
+            incarnation: 1,
+            name: b"$(x)",
+            addr: &[10, 0, 0, 5],
+            port: 1,
+            meta: b"",
+            state: 0,
+            vsn: &vsn,
+        };
+        let mut state = Vec::new();
+        encode_push_pull(true, [node].into_iter(), b"", &mut state);
+        Caller::call(&mut lab, 1).say(&mut lab, StreamEvent::Data(&state));
+        assert_eq!(lab.state(0, "$(x)").is_none(), validate, "nor do they come with a state");
+    }
+}
+
 /// What is longer than a packet would stay in the queue for ever. The default packet has room for the longest
 /// claims that are passed on, behind the longest label and encryption.
 #[test]
@@ -614,6 +752,7 @@ fn the_longest_claims_fit_into_a_packet_of_the_default_size() {
     let key = Key::from_bytes(&[1; 32]).unwrap();
     peer.codec = Codec::new(Settings {
         label: vec![b'l'; 255],
+        skip_inbound_label_check: false,
         keyring: Some(Keyring::new(key, []).unwrap()),
         verify_incoming: true,
         verify_outgoing: true,
@@ -815,6 +954,7 @@ fn what_fits_no_datagram_is_not_sent() {
     let mut peer = Peer::new("a", 0, 1, |_| {});
     peer.codec = Codec::new(Settings {
         label: vec![b'l'; 100],
+        skip_inbound_label_check: false,
         keyring: Some(Keyring::new(Key::from_bytes(&[1; 32]).unwrap(), []).unwrap()),
         verify_incoming: true,
         verify_outgoing: true,

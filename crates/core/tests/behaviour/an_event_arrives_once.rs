@@ -1,5 +1,5 @@
 use crate::lab::{Lab, config, user_events};
-use villein_core::command::{Command, CommandError, Reply};
+use villein_core::command::{Command, CommandError, Reply, Size};
 use villein_core::time::Duration;
 
 #[test]
@@ -60,7 +60,10 @@ fn an_event_over_the_limit_is_refused() {
         lab.command(0, command)
     };
     assert_eq!(fire(481), Reply::Done);
-    assert_eq!(fire(482), Reply::Failed(CommandError::EncodedEventTooLong(512)));
-    assert_eq!(fire(511), Reply::Failed(CommandError::EncodedEventTooLong(512)));
-    assert_eq!(fire(512), Reply::Failed(CommandError::EventTooLong(512)));
+    let size = |payload, total| Size::new([("name", 1), ("payload", payload)], total);
+    let encoded =
+        |payload, total| CommandError::EncodedEventTooLong { limit: 512, size: size(payload, total) };
+    assert_eq!(fire(482), Reply::Failed(encoded(482, 513)));
+    assert_eq!(fire(511), Reply::Failed(encoded(511, 542)));
+    assert_eq!(fire(512), Reply::Failed(CommandError::EventTooLong { limit: 512, size: size(512, 513) }));
 }

@@ -34,18 +34,47 @@ pub(crate) struct Disk {
     pub(crate) bytes: Vec<u8>,
     /// How much of it would outlast a loss of power.
     pub(crate) synced: usize,
+    /// There is no room for more: of what is appended a half is written, and the file cannot be replaced.
+    pub(crate) is_full: bool,
+    /// How often it was appended to, replaced and synced, whatever came of it.
+    pub(crate) appends: usize,
+    pub(crate) replaces: usize,
+    pub(crate) syncs: usize,
 }
 
 impl Disk {
-    fn perform(&mut self, op: StoreOp<'_>) {
+    /// A file from before.
+    pub(crate) fn with(bytes: &[u8]) -> Disk {
+        Disk { bytes: bytes.to_vec(), synced: bytes.len(), ..Disk::default() }
+    }
+
+    /// The file as text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes).expect("the names of the lab are text")
+    }
+
+    /// Whether it worked.
+    fn perform(&mut self, op: StoreOp<'_>) -> bool {
         match op {
-            StoreOp::Append(lines) => self.bytes.extend_from_slice(lines),
-            StoreOp::Replace(lines) => {
-                self.bytes = lines.to_vec();
-                self.synced = lines.len();
+            StoreOp::Append(lines) => {
+                self.appends += 1;
+                let room = if self.is_full { lines.len() / 2 } else { lines.len() };
+                self.bytes.extend_from_slice(&lines[..room]);
             }
-            StoreOp::Sync => self.synced = self.bytes.len(),
+            StoreOp::Replace(lines) => {
+                self.replaces += 1;
+                if !self.is_full {
+                    self.bytes = lines.to_vec();
+                    self.synced = lines.len();
+                }
+            }
+            StoreOp::Sync => {
+                self.syncs += 1;
+                self.synced = self.bytes.len();
+                return true;
+            }
         }
+        !self.is_full
     }
 }
 
@@ -130,6 +159,26 @@ impl Lab {
 
     /// Starts a node that knows what a snapshot says; returns its index.
     pub(crate) fn add_restored(&mut self, config: Config, restored: Restored) -> usize {
+        self.start_host(config, restored, Disk::default())
+    }
+
+    /// Starts a node that reads its snapshot from this disk; returns its index.
+    pub(crate) fn add_with_disk(&mut self, config: Config, disk: Disk) -> usize {
+        let restored = Restored::parse(&disk.bytes, config.rejoin_after_leave);
+        self.start_host(config, restored, disk)
+    }
+
+    /// Starts a node again, with the disk that it had; returns its new index. Unless it was stopped before, this is
+    /// a crash.
+    pub(crate) fn restart(&mut self, index: usize, config: Config) -> usize {
+        if self.hosts[index].running {
+            self.kill(index);
+        }
+        let disk = self.hosts[index].disk.clone();
+        self.add_with_disk(config, disk)
+    }
+
+    fn start_host(&mut self, config: Config, restored: Restored, disk: Disk) -> usize {
         let index = self.hosts.len();
         let addr = SocketAddr::new(config.addr.ip(), config.port);
         let mut seed = [0x5e; 32];
@@ -138,7 +187,7 @@ impl Lab {
         self.by_addr.insert(addr, index);
         self.hosts.push(Host {
             node,
-            disk: Disk::default(),
+            disk,
             addr,
             running: true,
             paused: Vec::new(),
@@ -186,6 +235,16 @@ impl Lab {
 
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// The snapshot file of a host.
+    pub(crate) fn disk(&self, index: usize) -> &Disk {
+        &self.hosts[index].disk
+    }
+
+    /// Whether the disk of a host has no room for more.
+    pub(crate) fn set_disk_full(&mut self, index: usize, is_full: bool) {
+        self.hosts[index].disk.is_full = is_full;
     }
 
     pub(crate) fn node(&self, index: usize) -> &Node {
@@ -359,6 +418,7 @@ impl Lab {
 
     fn input(&mut self, index: usize, input: Input<'_>) {
         let mut out = std::mem::take(&mut self.out);
+        let mut store_failed = false;
         self.hosts[index].node.handle(self.now, input, &mut out);
         for action in out.actions() {
             match action {
@@ -371,7 +431,7 @@ impl Lab {
                     }
                 }
                 Action::Stream { id, op } => self.stream_op(index, id, op),
-                Action::Store(op) => self.hosts[index].disk.perform(op),
+                Action::Store(op) => store_failed |= !self.hosts[index].disk.perform(op),
                 Action::Reply { id, reply } => {
                     let earlier = self.hosts[index].replies.insert(id, reply.clone());
                     assert_eq!(earlier, None, "two replies to {id:?}");
@@ -388,6 +448,9 @@ impl Lab {
         }
         out.clear();
         self.out = out;
+        if store_failed {
+            self.input(index, Input::StoreFailed { why: "write snap: no space left on device" });
+        }
     }
 
     /// Who would get what `index` sends to `to`.

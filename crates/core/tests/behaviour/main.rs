@@ -1,17 +1,28 @@
 //! How nodes behave towards each other, one file per behaviour.
 
 mod a_cluster_of_a_hundred_converges;
+mod a_crashed_node_rejoins_without_being_told;
 mod a_failed_node_is_noticed_and_comes_back;
+mod a_full_disk_is_no_death;
 mod a_leaving_node_is_not_called_failed;
 mod a_name_belongs_to_one_node;
 mod a_node_answers_queries;
+mod a_node_that_left_stays_away;
 mod a_node_that_slept_judges_nobody;
+mod a_query_ends_when_everybody_has_answered;
 mod a_query_reaches_nearly_everybody;
+mod a_snapshot_is_written_in_time_and_stays_small;
+mod a_snapshot_survives_damage;
 mod a_state_is_taken_or_refused;
 mod an_event_arrives_once;
 mod an_idle_node_is_quiet;
 mod an_intent_is_announced_once;
 mod any_time_and_any_setting_is_lived_through;
+mod everybody_comes_back_after_a_mass_restart;
 mod equal_seeds_make_equal_runs;
+mod failed_members_and_seeds_are_kept;
 mod garbage_has_no_effect;
+mod keys_are_changed_on_every_member;
 mod lab;
+mod what_fits_into_no_packet_is_refused;
+mod old_events_are_not_delivered_again;

@@ -28,6 +28,9 @@ const LZW: u8 = 0;
 pub struct Settings {
     /// At most 255 bytes; empty for none. Only newer members understand labels (gossip.md 4.3).
     pub label: Vec<u8>,
+    /// Whether whoever receives for this node has checked and removed the label. What comes in has no label header
+    /// then, and is authenticated under the label all the same (gossip.md 4.3).
+    pub skip_inbound_label_check: bool,
     /// Encryption is on if there is a ring.
     pub keyring: Option<Keyring>,
     /// Whether plain packets and streams are refused when encryption is on (gossip.md 6.5).
@@ -51,9 +54,9 @@ pub struct Codec {
 impl Codec {
     /// # Panics
     ///
-    /// If the label is longer than its length byte can say; the configuration checks that.
+    /// If the label is longer than its length byte can say.
     pub fn new(settings: Settings) -> Codec {
-        assert!(settings.label.len() <= 255, "a label has at most 255 bytes");
+        assert!(settings.label.len() <= limits::LABEL, "a label has at most 255 bytes");
         Codec { settings, lzw: Lzw::new(), plain: Vec::new(), packed: Vec::new() }
     }
 
@@ -126,12 +129,17 @@ impl Codec {
         self.settings.keyring.as_ref().filter(|_| self.settings.verify_outgoing)
     }
 
+    /// The label that what comes in must begin with.
+    pub(super) fn inbound_label(&self) -> &[u8] {
+        if self.settings.skip_inbound_label_check { &[] } else { &self.settings.label }
+    }
+
     /// Takes off label and encryption.
     fn open_outer(&self, datagram: &[u8], plain: &mut Vec<u8>) -> Result<(), Refusal> {
         if datagram.is_empty() {
             return Err(Refusal::Empty);
         }
-        let body = &datagram[strip_label(datagram, &self.settings.label)?..];
+        let body = &datagram[strip_label(datagram, self.inbound_label())?..];
         if let Some(keys) = &self.settings.keyring {
             match keys.open(body, &self.settings.label, plain) {
                 Ok(()) => return Ok(()),
@@ -324,9 +332,9 @@ impl Batch {
     }
 }
 
-/// Compares the label header with `own` and returns its length (gossip.md 4.3). An unlabelled packet passes if `own`
-/// is empty.
-pub(super) fn strip_label(bytes: &[u8], own: &[u8]) -> Result<usize, Refusal> {
+/// Compares the label header with the one that is due and returns its length (gossip.md 4.3). An unlabelled packet
+/// passes if none is due; a labelled one does not.
+pub(super) fn strip_label(bytes: &[u8], due: &[u8]) -> Result<usize, Refusal> {
     let (label, header) = match bytes {
         [kind::LABEL, 0, ..] | [kind::LABEL] => return Err(Refusal::Label),
         [kind::LABEL, length, rest @ ..] => {
@@ -335,7 +343,7 @@ pub(super) fn strip_label(bytes: &[u8], own: &[u8]) -> Result<usize, Refusal> {
         }
         _ => (&[][..], 0),
     };
-    if label == own { Ok(header) } else { Err(Refusal::Label) }
+    if label == due { Ok(header) } else { Err(Refusal::Label) }
 }
 
 /// Appends the label header, if there is a label.

@@ -143,7 +143,7 @@ impl StreamReader {
                 return self.wait(2 + length, Stage::Label);
             }
         }
-        self.start = strip_label(&self.bytes, &codec.settings.label).map_err(|_| StreamRefusal::Label)?;
+        self.start = strip_label(&self.bytes, codec.inbound_label()).map_err(|_| StreamRefusal::Label)?;
         self.wait(self.start + 1, Stage::Type)
     }
 

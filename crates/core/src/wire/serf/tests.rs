@@ -16,6 +16,7 @@ const KEY: &[u8] = b"0123456789abcdef";
 fn codec(label: &[u8], key: Option<&[u8]>, compression: bool) -> Codec {
     Codec::new(Settings {
         label: label.to_vec(),
+        skip_inbound_label_check: false,
         keyring: key.map(|key| Keyring::new(Key::from_bytes(key).unwrap(), []).unwrap()),
         verify_incoming: true,
         verify_outgoing: true,

@@ -1,0 +1,403 @@
+//! What merged settings mean: defaults, checks and their messages (agent.md 2 to 4).
+//!
+//! Pure, and used three times: at the start, when settings are read again, and by `validate`. Each error is one
+//! line for the operator; whoever calls knows in which step of the start it counts and what to put before it.
+//! Invariant: an empty text, an empty list and a duration of zero are the same as nothing.
+
+use super::decode::{Problem, decode};
+use super::file::File;
+use super::{Config, Facility, Family, LogFormat, Machine};
+use crate::handler::Handler;
+use crate::io::{ConfigFile, Sink};
+use crate::json::{self, Json};
+use villein_core::command::{CommandError, Size};
+use villein_core::config::{Config as NodeConfig, Profile};
+use villein_core::crypto::{Key, KeyError, Keyring, decode_base64};
+use villein_core::limits;
+use villein_core::member::Tags;
+use villein_core::note::Level;
+use villein_core::text::Text;
+use villein_core::time::Duration;
+use villein_core::wire::serf::encode_meta;
+
+/// Where clients find an agent whose operator says nothing.
+pub const RPC_ADDR: &str = "127.0.0.1:7373";
+
+/// Why tags cannot be given when there is a file for them.
+pub const TAGS_WITH_FILE: &str = "Tags config not allowed while using tag files";
+
+/// Why a key cannot be given when there is a file for keys.
+pub const KEY_WITH_FILE: &str = "Encryption key not allowed while using a keyring";
+
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// The intervals of joins and broadcasts are raised to it.
+const LEAST: Duration = Duration::from_secs(1);
+/// What the length of a label is written into.
+const LABEL: usize = 255;
+const FACILITIES: [(&str, u8); 20] = [
+    ("KERN", 0),
+    ("USER", 1),
+    ("MAIL", 2),
+    ("DAEMON", 3),
+    ("AUTH", 4),
+    ("SYSLOG", 5),
+    ("LPR", 6),
+    ("NEWS", 7),
+    ("UUCP", 8),
+    ("CRON", 9),
+    ("AUTHPRIV", 10),
+    ("FTP", 11),
+    ("LOCAL0", 16),
+    ("LOCAL1", 17),
+    ("LOCAL2", 18),
+    ("LOCAL3", 19),
+    ("LOCAL4", 20),
+    ("LOCAL5", 21),
+    ("LOCAL6", 22),
+    ("LOCAL7", 23),
+];
+
+/// All sources as one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Merged {
+    /// What counts.
+    pub file: File,
+    /// What was skipped, each a line for the log.
+    pub skipped: Vec<String>,
+}
+
+/// Reads files in their order and puts the flags on top. `Err` is the message for the operator.
+pub fn merge(files: &[ConfigFile], flags: &File) -> Result<Merged, String> {
+    let (mut decoded, mut skipped) = (Vec::new(), Vec::new());
+    for file in files {
+        let path = &file.path;
+        let read = decode(&file.bytes).map_err(|why| format!("Error decoding '{path}': {why}"))?;
+        if let Some(line) = read.rest {
+            skipped.push(format!("what follows the first JSON value of '{path}' on line {line} is ignored"));
+        }
+        decoded.push(read.file);
+    }
+    Ok(Merged { file: File::merged(decoded, flags), skipped })
+}
+
+/// What runs on events.
+pub fn handlers(file: &File) -> Result<Vec<Handler>, String> {
+    let parse = |spec| Handler::from_spec(spec).map_err(|error| error.to_string());
+    file.event_handlers.iter().map(parse).collect()
+}
+
+/// Which families multicast discovery is to use; `None` without discovery.
+pub fn discovery(file: &File) -> Result<Option<Vec<Family>>, String> {
+    let off = |flag: Option<bool>| flag == Some(true);
+    let families = [(Family::V4, off(file.mdns_disable_ipv4)), (Family::V6, off(file.mdns_disable_ipv6))];
+    let families: Vec<Family> =
+        families.into_iter().filter(|(_, off)| !off).map(|(family, _)| family).collect();
+    if file.discover.is_none() {
+        return match file.mdns_interface {
+            Some(_) => Err("mDNS interface specified without enabling mDNS discovery".to_owned()),
+            None => Ok(None),
+        };
+    }
+    if families.is_empty() {
+        return Err("Invalid mDNS configuration: both IPv4 and IPv6 are disabled".to_owned());
+    }
+    Ok(Some(families))
+}
+
+/// What is said and does not hinder the start.
+pub fn notices(file: &File) -> Vec<String> {
+    let mut notices = Vec::new();
+    if file.role.is_some() {
+        notices.push("Deprecation warning: 'Role' has been replaced with 'Tags'".to_owned());
+    }
+    let times = [("RetryInterval", file.retry_interval_ns), ("BroadcastTimeout", file.broadcast_timeout_ns)];
+    for (name, nanos) in times {
+        if nanos.is_some_and(|nanos| duration(nanos) < LEAST) {
+            notices.push(format!("Warning: '{name}' is too low. Setting to 1s"));
+        }
+    }
+    if file.rejoin_after_leave == Some(true) && file.snapshot_path.is_none() {
+        notices.push("Warning: 'RejoinAfterLeave' enabled without snapshot file".to_owned());
+    }
+    notices
+}
+
+/// The lowest level that is printed, in any case.
+pub fn log_level(file: &File) -> Result<Level, String> {
+    let Some(name) = &file.log_level else { return Ok(Level::Info) };
+    let name = name.to_string().to_uppercase();
+    match name.as_str() {
+        "TRACE" => Ok(Level::Trace),
+        "DEBUG" => Ok(Level::Debug),
+        "INFO" => Ok(Level::Info),
+        "WARN" | "WARNING" => Ok(Level::Warn),
+        "ERR" | "ERROR" => Ok(Level::Err),
+        _ => Err(format!("Invalid log level: {name}. Valid log levels are: [TRACE DEBUG INFO WARN ERR]")),
+    }
+}
+
+/// How the log is printed.
+pub fn log_format(file: &File) -> Result<LogFormat, String> {
+    match file.log_format.as_deref() {
+        None | Some(b"text") => Ok(LogFormat::Text),
+        Some(b"json") => Ok(LogFormat::Json),
+        Some(_) => {
+            let name = file.log_format.clone().unwrap_or_default();
+            Err(format!("Invalid log format: {name}. Valid log formats are: [text json]"))
+        }
+    }
+}
+
+/// As whose lines the log goes to syslog, if it does.
+pub fn syslog(file: &File) -> Result<Option<Facility>, String> {
+    if file.enable_syslog != Some(true) {
+        return Ok(None);
+    }
+    facility(file).map(Some).map_err(|why| format!("Syslog setup failed: {why}"))
+}
+
+fn facility(file: &File) -> Result<Facility, String> {
+    let name = file.syslog_facility.as_ref().map_or_else(|| "LOCAL0".to_owned(), Text::to_string);
+    let name = name.to_uppercase();
+    let found = FACILITIES.iter().find(|(known, _)| *known == name);
+    found.map(|&(_, number)| Facility(number)).ok_or_else(|| format!("invalid syslog facility: {name}"))
+}
+
+/// The key, or why its bytes are none, which the reference finds out only when it needs it.
+pub fn key(file: &File) -> Result<Option<Result<Key, KeyError>>, String> {
+    let typed = file.encrypt_key.as_ref();
+    match typed.map(|key| decode_base64(key.reveal())).transpose() {
+        Ok(bytes) => Ok(bytes.map(|bytes| Key::from_bytes(&bytes))),
+        Err(error) => Err(format!("Invalid encryption key: {error}")),
+    }
+}
+
+/// Name and timing of the network.
+pub fn profile(file: &File) -> Result<(String, Profile), String> {
+    let name = file.profile.as_ref().map_or_else(|| "lan".to_owned(), Text::to_string);
+    match Profile::named(&name) {
+        Some(profile) => Ok((name, profile)),
+        None => Err(format!("Unknown profile: {name}")),
+    }
+}
+
+/// The tags of flags and files, which exclude a tags file.
+pub fn tags(file: &File) -> Result<Tags, String> {
+    let tags = all_tags(file);
+    if file.tags_file.is_some() && !tags.is_empty() {
+        return Err(TAGS_WITH_FILE.to_owned());
+    }
+    Ok(tags)
+}
+
+/// The deprecated role beats a tag of the same name.
+fn all_tags(file: &File) -> Tags {
+    let role = file.role.iter().map(|role| (Text::from("role"), role.clone()));
+    file.tags.iter().cloned().chain(role).collect()
+}
+
+/// What a tags file says (agent.md 13).
+pub fn kept_tags(bytes: &[u8]) -> Result<Tags, String> {
+    let failed = |why: String| format!("Failed to decode tags file: {why}");
+    match json::only(bytes).map_err(|fault| failed(fault.to_string()))? {
+        Json::Null => Ok(Tags::new()),
+        Json::Map(entries) => {
+            let pair = |entry: json::Entry| Ok((Text::from(entry.key), text(entry.value)?));
+            entries.into_iter().map(pair).collect::<Result<Tags, String>>().map_err(failed)
+        }
+        other => Err(failed(unfit(&other, "map[string]string"))),
+    }
+}
+
+/// What a keyring file says (agent.md 14).
+pub fn kept_keys(bytes: &[u8]) -> Result<Keyring, String> {
+    let failed = |why: String| format!("Failed to decode keyring file: {why}");
+    let texts = match json::only(bytes).map_err(|fault| failed(fault.to_string()))? {
+        Json::Null => Vec::new(),
+        Json::List(items) => {
+            items.into_iter().map(text).collect::<Result<Vec<Text>, String>>().map_err(failed)?
+        }
+        other => return Err(failed(unfit(&other, "[]string"))),
+    };
+    let decoded = texts.iter().map(|text| decode_base64(text)).collect::<Result<Vec<_>, KeyError>>();
+    let decoded = decoded.map_err(|error| format!("Failed to decode key from keyring: {error}"))?;
+    let restored = |why: String| format!("Failed to restore keyring: {why}");
+    match decoded.split_first() {
+        None => return Err("Keyring file contains no keys".to_owned()),
+        Some((first, _)) if first.is_empty() => {
+            return Err(restored("Empty primary key not allowed".to_owned()));
+        }
+        Some(_) => {}
+    }
+    let keys = decoded.iter().map(|bytes| Key::from_bytes(bytes)).collect::<Result<Vec<Key>, KeyError>>();
+    let mut keys = keys.map_err(|error| restored(error.to_string()))?.into_iter();
+    let primary = keys.next().expect("there is a first one");
+    Keyring::new(primary, keys).map_err(|error| restored(error.to_string()))
+}
+
+fn text(value: Json) -> Result<Text, String> {
+    match value {
+        Json::Null => Ok(Text::default()),
+        Json::Text(text) => Ok(Text::from(text)),
+        other => Err(unfit(&other, "string")),
+    }
+}
+
+fn unfit(value: &Json, wanted: &str) -> String {
+    let found = match value {
+        Json::Null => "null",
+        Json::Bool(_) => "bool",
+        Json::Number(_) => "number",
+        Json::Text(_) => "string",
+        Json::List(_) => "array",
+        Json::Map(_) => "object",
+    };
+    format!("json: cannot unmarshal {found} into Go value of type {wanted}")
+}
+
+/// The ring of one key.
+pub fn keyring(key: Result<Key, KeyError>) -> Result<Keyring, String> {
+    let key = key.map_err(|error| error.to_string())?;
+    Keyring::new(key, []).map_err(|error| error.to_string())
+}
+
+/// What the node of this name, place and tags is told besides its keys; checked in the order of the reference.
+pub fn node(file: &File, node: NodeConfig) -> Result<NodeConfig, String> {
+    let protocol = protocol(file)?;
+    let user_event_size_limit = event_limit(file)?;
+    check_tags(&node.tags, protocol)?;
+    let label = label(file)?;
+    let on = |flag: Option<bool>| flag == Some(true);
+    let time = |nanos: Option<i64>, default| nanos.map_or(default, duration);
+    let size = |limit: Option<i64>, default| limit.map_or(default, size);
+    Ok(NodeConfig {
+        protocol,
+        profile: profile(file)?.1,
+        label,
+        skip_inbound_label_check: on(file.skip_inbound_label_check),
+        compression: file.enable_compression.unwrap_or(node.compression),
+        verify_incoming: file.gossip_verify_incoming.unwrap_or(node.verify_incoming),
+        verify_outgoing: file.gossip_verify_outgoing.unwrap_or(node.verify_outgoing),
+        user_event_size_limit: user_event_size_limit.unwrap_or(node.user_event_size_limit),
+        query_size_limit: size(file.query_size_limit, node.query_size_limit),
+        query_response_size_limit: size(file.query_response_size_limit, node.query_response_size_limit),
+        broadcast_timeout: time(file.broadcast_timeout_ns, node.broadcast_timeout).max(LEAST),
+        reconnect_interval: time(file.reconnect_interval_ns, node.reconnect_interval),
+        reconnect_timeout: time(file.reconnect_timeout_ns, node.reconnect_timeout),
+        tombstone_timeout: time(file.tombstone_timeout_ns, node.tombstone_timeout),
+        reclaim_time: time(file.reclaim_time_ns, node.reclaim_time),
+        name_conflict_resolution: !on(file.disable_name_resolution),
+        coordinates: !on(file.disable_coordinates),
+        validate_node_names: on(file.validate_node_names),
+        snapshot: file.snapshot_path.is_some(),
+        rejoin_after_leave: on(file.rejoin_after_leave),
+        keyring_file: file.keyring_file.is_some(),
+        ..node
+    })
+}
+
+/// What the agent of this node is told, less what is checked on the way there and what the host finds out.
+pub fn agent(file: &File, node: NodeConfig, machine: Machine) -> Config {
+    let texts = |texts: &[Text]| texts.iter().map(Text::to_string).collect();
+    let on = |flag: Option<bool>| flag == Some(true);
+    let sinks = [(Sink::Statsd, &file.statsd_addr), (Sink::Statsite, &file.statsite_addr)];
+    Config {
+        profile_name: file.profile.as_ref().map_or_else(|| "lan".to_owned(), Text::to_string),
+        rpc_auth: file.rpc_auth.clone().unwrap_or_default(),
+        start_join: texts(&file.start_join),
+        retry_join: texts(&file.retry_join),
+        retry_interval: file.retry_interval_ns.map_or(RETRY_INTERVAL, duration).max(LEAST),
+        retry_max: u32::try_from(file.retry_max_attempts.unwrap_or(0).max(0)).unwrap_or(u32::MAX),
+        replay_on_join: on(file.replay_on_join),
+        leave_on_terminate: on(file.leave_on_terminate),
+        skip_leave_on_interrupt: on(file.skip_leave_on_interrupt),
+        tags_file: file.tags_file.clone(),
+        keyring_file: file.keyring_file.clone(),
+        metric_sinks: sinks.into_iter().filter(|(_, addr)| addr.is_some()).map(|(sink, _)| sink).collect(),
+        ..Config::new(node, machine)
+    }
+}
+
+/// Everything that is wrong with single keys, whatever the machine is and other sources say. Lines are not known
+/// here.
+pub fn problems(file: &File) -> Vec<Problem> {
+    let handlers = file.event_handlers.iter().enumerate().filter_map(|(index, spec)| {
+        let error = Handler::from_spec(spec).err()?;
+        Some((format!("event_handlers[{index}]"), error.to_string()))
+    });
+    let others = [
+        ("log_level", log_level(file).err()),
+        ("log_format", log_format(file).err()),
+        ("syslog_facility", facility(file).err()),
+        ("encrypt_key", key(file).and_then(|key| key.map(keyring).transpose()).err()),
+        ("profile", profile(file).err()),
+        ("protocol", protocol(file).err()),
+        ("user_event_size_limit", event_limit(file).err()),
+        ("label", label(file).err()),
+    ];
+    let others = others.into_iter().filter_map(|(key, reason)| Some((key.to_owned(), reason?)));
+    handlers.chain(others).map(|(key, reason)| Problem { line: None, key, reason }).collect()
+}
+
+/// Everything that is wrong between the keys of all sources together, by the key that is in the way.
+pub fn conflicts(file: &File) -> Vec<Problem> {
+    let mdns = if file.mdns_interface.is_some() { "mdns.interface" } else { "mdns.disable_ipv6" };
+    let keys = (file.encrypt_key.is_some() && file.keyring_file.is_some()).then(|| KEY_WITH_FILE.to_owned());
+    let conflicts = [
+        (mdns, discovery(file).err()),
+        ("tags", check_tags(&all_tags(file), protocol(file).unwrap_or(5)).err()),
+        ("tags_file", tags(file).err()),
+        ("keyring_file", keys),
+    ];
+    let conflicts = conflicts.into_iter().filter_map(|(key, reason)| Some((key.to_owned(), reason?)));
+    conflicts.map(|(key, reason)| Problem { line: None, key, reason }).collect()
+}
+
+/// The Serf protocol to speak.
+fn protocol(file: &File) -> Result<u8, String> {
+    let version = file.protocol.unwrap_or(5);
+    let refused = |why: &str| Err(format!("Protocol version '{version}' {why}. Must be in range: [2, 5]"));
+    match u8::try_from(version) {
+        Ok(version @ 2..=5) => Ok(version),
+        Ok(0..2) => refused("too low"),
+        _ => refused("too high"),
+    }
+}
+
+fn event_limit(file: &File) -> Result<Option<usize>, String> {
+    match file.user_event_size_limit.map(size) {
+        Some(limit) if limit > limits::USER_EVENT => {
+            Err(format!("user event size limit exceeds limit of {} bytes", limits::USER_EVENT))
+        }
+        limit => Ok(limit),
+    }
+}
+
+/// Tags must fit into an announcement.
+fn check_tags(tags: &Tags, protocol: u8) -> Result<(), String> {
+    let mut encoded = Vec::new();
+    encode_meta(tags, protocol, &mut encoded);
+    if encoded.len() > limits::META {
+        let size = Size::of_tags(tags, encoded.len());
+        return Err(CommandError::TagsTooLong { limit: limits::META, size }.to_string());
+    }
+    Ok(())
+}
+
+fn label(file: &File) -> Result<Text, String> {
+    let label = file.label.clone().unwrap_or_default();
+    if label.len() > LABEL {
+        return Err(format!("the label has {} bytes, at most {LABEL} are possible", label.len()));
+    }
+    Ok(label)
+}
+
+/// Times below zero are over at once.
+fn duration(nanos: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+}
+
+/// Nothing is shorter than a size below zero.
+fn size(limit: i64) -> usize {
+    usize::try_from(limit).unwrap_or(0)
+}

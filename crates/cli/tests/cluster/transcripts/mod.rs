@@ -1,0 +1,318 @@
+//! Golden transcripts that need agents, replayed with agents of ours, each group on a host of its own.
+//!
+//! A host is a network namespace, so that the addresses and ports of the transcripts are free and nothing has to be
+//! rewritten. The files of one test are replayed at the same time. Which file is replayed where, and what is left
+//! out, stands in golden/README.md.
+
+mod agents;
+mod clusters;
+mod pairs;
+mod single;
+
+use crate::namespaces::ip;
+use crate::support::{Folder, PATIENCE, wait_until};
+use crate::transcript::{Case, Printed, Replay, Shell, Step};
+use nix::sched::{CloneFlags, setns};
+use std::fs::File;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+/// What the transcripts show as the host's name.
+const HOST_NAME: &str = "vm";
+
+/// How often a question is asked.
+const ATTEMPTS: usize = 4;
+
+/// A host of its own. It is gone after the test.
+struct Host {
+    namespace: String,
+    folder: Folder,
+}
+
+impl Host {
+    fn new(test: &str) -> Host {
+        let namespace = format!("villein-{}-{test}", std::process::id());
+        ip(&["netns", "add", &namespace]);
+        ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+        Host { namespace, folder: Folder::new(test) }
+    }
+
+    /// Adds the interface dum0 with this address. It is one end of a cable whose other end hangs loose.
+    fn add_interface(&self, address: &str) {
+        let on_host = |words: &[&str]| ip(&[&["-n", &self.namespace], words].concat());
+        on_host(&["link", "add", "dum0", "type", "veth", "peer", "name", "loose"]);
+        on_host(&["addr", "add", address, "dev", "dum0"]);
+        on_host(&["link", "set", "dum0", "up"]);
+        on_host(&["link", "set", "loose", "up"]);
+    }
+
+    fn folder(&self) -> &Path {
+        self.folder.root()
+    }
+
+    /// Runs command lines on this host.
+    fn shell(&self) -> Shell {
+        let script = format!("echo {HOST_NAME} > /proc/sys/kernel/hostname && exec \"$@\"");
+        let words =
+            ["ip", "netns", "exec", &self.namespace, "unshare", "--uts", "sh", "-c", &script, "sh"];
+        Shell::new(self.folder(), &words)
+    }
+
+    /// Starts a command that the transcript does not show.
+    fn start(&self, line: &str) -> Running {
+        Running::start(&self.shell(), Case::of(line))
+    }
+
+    /// Runs a command that the transcript does not show.
+    fn run(&self, line: &str) -> Printed {
+        self.shell().run(&Case::of(line))
+    }
+
+    /// Starts an agent that the transcript does not show, and waits until it runs.
+    fn agent(&self, line: &str) -> Running {
+        let agent = self.start(line);
+        agent.wait_for("agent: Serf agent starting");
+        agent
+    }
+
+    /// Listens on this host, for servers that are no agents.
+    fn listen(&self, address: &str) -> TcpListener {
+        let namespace = File::open(format!("/var/run/netns/{}", self.namespace)).expect("the namespace has a name");
+        // A thread that has changed its network does nothing else.
+        let bind = || {
+            setns(&namespace, CloneFlags::CLONE_NEWNET).expect("root may go there");
+            TcpListener::bind(address).expect("the port is free")
+        };
+        std::thread::scope(|scope| scope.spawn(bind).join().expect("the port is open"))
+    }
+
+    /// Waits until this command prints that.
+    fn wait_for(&self, line: &str, text: &str) {
+        let seen = || String::from_utf8_lossy(&self.run(line).stdout).into_owned();
+        wait_until(&format!("{line} prints {text:?}"), || seen().contains(text), seen);
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Whatever is left of it would be in nobody's way.
+        let _ = Command::new("ip").args(["netns", "del", &self.namespace]).status();
+    }
+}
+
+/// A command of a transcript that has not ended. It is killed when dropped.
+struct Running {
+    case: Case,
+    child: Child,
+    stdout: Arc<Mutex<Vec<u8>>>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(shell: &Shell, case: Case) -> Running {
+        let mut command = shell.command(&case);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let (stdout, stderr) = (Arc::default(), Arc::default());
+        let readers = vec![
+            collect(child.stdout.take().expect("it is piped"), &stdout),
+            collect(child.stderr.take().expect("it is piped"), &stderr),
+        ];
+        Running { case, child, stdout, stderr, readers }
+    }
+
+    fn stdout(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.lock().expect("no reader panics")).into_owned()
+    }
+
+    fn printed(&self, exit: &str) -> Printed {
+        let of = |output: &Mutex<Vec<u8>>| output.lock().expect("no reader panics").clone();
+        Printed { stdout: of(&self.stdout), stderr: of(&self.stderr), exit: exit.to_owned() }
+    }
+
+    fn wait_for(&self, text: &str) {
+        self.wait_for_times(text, 1);
+    }
+
+    fn wait_for_times(&self, text: &str, times: usize) {
+        let what = format!("{} prints {text:?} {times} times", self.case.line);
+        wait_until(&what, || self.stdout().matches(text).count() >= times, || self.stdout());
+    }
+
+    /// Interrupts a command that has prepared for it.
+    fn interrupt(&self) {
+        self.wait_until_interruptible();
+        self.signal("INT");
+    }
+
+    fn wait_until_interruptible(&self) {
+        let path = format!("/proc/{}/status", self.child.id());
+        let caught = || {
+            let status = std::fs::read_to_string(&path).unwrap_or_default();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap_or("0");
+            u64::from_str_radix(mask, 16).unwrap_or(0)
+        };
+        let sigint = 1 << (2 - 1);
+        wait_until("the command catches SIGINT", || caught() & sigint != 0, || format!("it catches {:x}", caught()));
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args([&format!("-{signal}"), &pid]).status();
+        assert!(status.expect("kill can be run").success(), "SIG{signal} reaches {pid}");
+    }
+
+    /// Waits until the process has ended.
+    fn wait(&mut self) -> String {
+        use std::os::unix::process::ExitStatusExt;
+        let what = format!("{} ends", self.case.line);
+        let mut status = None;
+        let output = Arc::clone(&self.stdout);
+        let shown = || String::from_utf8_lossy(&output.lock().expect("no reader panics")).into_owned();
+        wait_until(
+            &what,
+            || {
+                status = self.child.try_wait().expect("the child is ours");
+                status.is_some()
+            },
+            shown,
+        );
+        let status = status.expect("it was waited for");
+        // Somebody that it started may still hold its output; what it printed itself is there.
+        status.code().map_or_else(|| format!("-{}", status.signal().unwrap_or(0)), |code| code.to_string())
+    }
+
+    /// Waits for the end; gives what was printed.
+    fn end(mut self) -> (Case, Printed) {
+        let exit = self.wait();
+        for reader in self.readers.drain(..) {
+            reader.join().expect("no reader panics");
+        }
+        (self.case.clone(), self.printed(&exit))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            // Each look at the cluster is a client.
+            let output = self.stdout();
+            let lines: Vec<&str> = output.lines().filter(|line| !line.contains("Accepted client")).collect();
+            eprintln!("--- {} printed:\n{}", self.case.line, lines.join("\n"));
+        }
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    let into = Arc::clone(into);
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(length @ 1..) = from.read(&mut bytes) {
+            into.lock().expect("no reader panics").extend_from_slice(&bytes[..length]);
+        }
+    })
+}
+
+impl Replay {
+    /// Starts the next command.
+    fn start(&mut self) -> Running {
+        let case = self.take().expect("a command is left");
+        Running::start(&self.shell, case)
+    }
+
+    /// Starts the next command with this line, which stands further on.
+    fn start_early(&mut self, line: &str) -> Running {
+        let is_it = |step: &Step| matches!(step, Step::Run(case) if case.line == line);
+        let at = self.steps.iter().position(is_it).unwrap_or_else(|| panic!("no command {line}"));
+        let Some(Step::Run(case)) = self.steps.remove(at) else { unreachable!("a command was found") };
+        let case = self.with_difference(case);
+        Running::start(&self.shell, case)
+    }
+
+    /// Waits until a command that goes on has printed what it should, and the files that follow are as they should
+    /// be; not for ever.
+    fn watch(&mut self, running: &Running) {
+        let start = Instant::now();
+        let exit = running.case.expected.exit.clone();
+        let is_done = |replay: &mut Replay| {
+            replay.agree(&running.case, &running.case.expected, &running.printed(&exit)) && replay.files_agree()
+        };
+        while !is_done(self) && start.elapsed() < PATIENCE / 3 {
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+
+    fn files_agree(&self) -> bool {
+        let checks = self.steps.iter().map_while(|step| match step {
+            Step::Check { path, content } => Some((path, content)),
+            _ => None,
+        });
+        let is_so = |(path, content)| std::fs::read(self.shell.folder.join(path)).is_ok_and(|found| &found == content);
+        checks.map(is_so).all(|is_so| is_so)
+    }
+
+    /// Sees a command through: one that goes on until it has printed everything, another until it ends.
+    fn settle(&mut self, running: Running) {
+        if running.case.expected.exit == "running" {
+            self.check(&running);
+        } else {
+            let (case, printed) = running.end();
+            self.judge(&case, &printed);
+        }
+    }
+
+    /// Judges a command that goes on, when it has printed everything.
+    fn check(&mut self, running: &Running) {
+        self.watch(running);
+        self.judge(&running.case, &running.printed("running"));
+    }
+
+    /// Sees the next command through.
+    fn play(&mut self) {
+        let running = self.start();
+        self.settle(running);
+    }
+
+    /// Runs a question, and again if the answers are not those expected: a packet may be lost, or late on a busy
+    /// machine, and what was changed takes a moment to be seen.
+    fn ask(&mut self, case: &Case) {
+        let mut printed = self.shell.run(case);
+        for _ in 1..ATTEMPTS {
+            if self.agree(case, &case.expected, &printed) {
+                break;
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+            printed = self.shell.run(case);
+        }
+        self.judge(case, &printed);
+    }
+
+    /// The line of the next command.
+    fn line(&self) -> Option<&str> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Run(case) => Some(&*case.line),
+            _ => None,
+        })
+    }
+}
+
+/// Replays groups of files at the same time; each gives what was not as it should be.
+fn replay(groups: &[fn() -> Vec<String>]) {
+    let problems: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = groups.iter().map(|group| scope.spawn(group)).collect();
+        let problems = |thread: ScopedJoinHandle<'_, Vec<String>>| {
+            thread.join().unwrap_or_else(|_| vec!["a replay broke off; see above\n".to_owned()])
+        };
+        threads.into_iter().flat_map(problems).collect()
+    });
+    assert!(problems.is_empty(), "{}", problems.concat());
+}

@@ -1,0 +1,85 @@
+//! One agent, and what is no agent at all: bad connections, odd bytes, agents that die.
+
+use super::{Host, Running, replay};
+use crate::namespaces::can_make_hosts;
+use crate::transcript::Replay;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+const ALPHA: &str = "serf agent -node=alpha -bind=127.0.0.1 -rpc-addr=127.0.0.1:7373";
+
+#[test]
+fn connections_and_bytes() {
+    if can_make_hosts() {
+        replay(&[bad_connections, odd_input, lost_connection]);
+    }
+}
+
+fn bad_connections() -> Vec<String> {
+    let host = Host::new("bad");
+    let _alpha = host.agent(ALPHA);
+    serve(host.listen("127.0.0.1:7401"), drop);
+    serve(host.listen("127.0.0.1:7402"), |mut client| {
+        let _ = read_request(&mut client);
+        // The client may have gone.
+        let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request");
+    });
+    serve(host.listen("127.0.0.1:7403"), std::mem::forget);
+    serve(host.listen("127.0.0.1:7404"), |mut client| answer_handshake(&mut client, ""));
+    serve(host.listen("127.0.0.1:7405"), |mut client| answer_handshake(&mut client, "Unsupported IPC version"));
+    let mut bad = Replay::open("cli/23-rpc-connection", &host.shell());
+    // It takes its time to give up.
+    let silent = bad.start_early("serf members -rpc-addr=127.0.0.1:7403");
+    while bad.line().is_some() {
+        bad.play();
+    }
+    bad.settle(silent);
+    bad.finish()
+}
+
+/// Treats every client in this way, as long as the test runs.
+fn serve(listener: TcpListener, treat: fn(TcpStream)) {
+    std::thread::spawn(move || listener.incoming().flatten().for_each(treat));
+}
+
+fn read_request(client: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = [0; 512];
+    let length = client.read(&mut bytes).unwrap_or(0);
+    bytes[..length].to_vec()
+}
+
+/// Answers the handshake and hangs up.
+fn answer_handshake(client: &mut TcpStream, error: &str) {
+    let request = read_request(client);
+    let at = request.windows(4).position(|bytes| bytes == b"\xa3Seq").expect("a request has a number");
+    let text = u8::try_from(error.len()).expect("the text is short");
+    let header = [b"\x82\xa5Error", &[0xa0 | text][..], error.as_bytes(), b"\xa3Seq", &[request[at + 4]]].concat();
+    // The client may have gone.
+    let _ = client.write_all(&header);
+}
+
+fn odd_input() -> Vec<String> {
+    let host = Host::new("odd");
+    let _alpha = host.agent(ALPHA);
+    Replay::open("cli/24-odd-input", &host.shell()).finish()
+}
+
+/// The agent is killed while a command waits.
+fn lost_connection() -> Vec<String> {
+    let host = Host::new("lost");
+    let mut lost = Replay::open("cli/25-lost-connection", &host.shell());
+    while lost.line().is_some() {
+        let alpha = host.agent(ALPHA);
+        let waiting = lost.start();
+        if waiting.case.line.starts_with("serf monitor") {
+            waiting.wait_for("Event Info");
+        } else {
+            waiting.wait_until_interruptible();
+            // What was asked later and is acknowledged: then the earlier one is too.
+            host.start("serf query -timeout=5s later").wait_for("Ack from");
+        }
+        drop(alpha);
+        lost.settle(waiting);
+    }
+    lost.finish()
+}
