@@ -297,7 +297,10 @@ impl Agent {
                         StreamOp::Abort => out.abort(conn),
                     }
                 }
-                node_io::Action::Store(op) => out.store(op),
+                node_io::Action::Store(op) => {
+                    self.telemetry.on_store(op, self.clock);
+                    out.store(op);
+                }
                 node_io::Action::Reply { id, reply } => self.on_reply(id, reply, out),
                 node_io::Action::Event(event) => self.on_event(event, out),
                 node_io::Action::Note(note) => self.on_note(note, out),

@@ -39,7 +39,7 @@ pub struct Config {
     pub handlers: Vec<Handler>,
     /// Joined at the start; failure ends the agent.
     pub start_join: Vec<String>,
-    /// Joined in the background until it works.
+    /// Joined in the background until it works, and looked after from then on.
     pub retry_join: Vec<String>,
     /// Between two attempts of the retry join; at least 1 s.
     pub retry_interval: Duration,

@@ -225,8 +225,10 @@ impl Handler {
         };
         let before = &text[..text.len() - rest.len()];
         let mut handler = Handler::new(filter, command, &options, FORM);
-        if let Err(HandlerError::Event { word, hint, .. }) = &mut handler {
-            *hint = hint_about(word, before, rest);
+        match &mut handler {
+            Ok(_) => {}
+            Err(HandlerError::Event { word, hint, .. }) => *hint = hint_about(word, before, rest),
+            Err(HandlerError::Option { handler, .. }) => *handler = shown(text),
         }
         handler
     }
@@ -453,9 +455,10 @@ mod tests {
             ("{timeout=5s user=x.sh", "no '}' ends the options that begin with 'timeout'"),
         ] {
             let message = Handler::parse(text.as_bytes()).unwrap_err().to_string();
-            assert!(message.starts_with("Invalid event script '"), "{message}");
-            let end = format!("': {why} (options are written like {FORM})");
-            assert!(message.ends_with(&end), "{message}");
+            assert_eq!(
+                message,
+                format!("Invalid event script '{text}': {why} (options are written like {FORM})")
+            );
         }
     }
 

@@ -13,7 +13,7 @@ use crate::join::{Ended, Purpose};
 use crate::limits::HEALING_PATIENCE;
 use villein_core::command::Command;
 use villein_core::gotext;
-use villein_core::limits::SEEDS;
+use villein_core::limits::{SEED, SEEDS};
 use villein_core::note::Level;
 use villein_core::rng::Rng;
 use villein_core::text::Text;
@@ -57,7 +57,9 @@ impl Seeds {
             retry: None,
             healing: Healing::Off,
         };
-        learned.iter().for_each(|text| seeds.learn(text));
+        for text in learned {
+            seeds.learn(text);
+        }
         seeds
     }
 
@@ -141,7 +143,8 @@ impl Seeds {
 
     /// Remembers the texts that led to somebody, for healing and for after a restart.
     pub(crate) fn on_reached(&mut self, reached: &[Text], cx: &mut Cx<'_>) {
-        let new: Vec<Text> = reached.iter().filter(|text| !self.kept.contains(text)).cloned().collect();
+        let is_new = |text: &&Text| text.len() <= SEED && !self.kept.contains(text);
+        let new: Vec<Text> = reached.iter().filter(is_new).cloned().collect();
         if new.is_empty() {
             return;
         }

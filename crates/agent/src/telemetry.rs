@@ -8,14 +8,14 @@
 
 use crate::config::Config;
 use crate::escape;
-use crate::io::{Clock, Outbox, Sink};
+use crate::io::{Clock, Outbox, Sink, StoreOp};
 use crate::limits::{METRIC_INTERVALS, METRIC_NAMES, METRIC_PACKET_BYTES};
 use crate::log::LocalTime;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use villein_core::Node;
-use villein_core::metric::{Kind, Tally};
+use villein_core::metric::{Kind, Metric, Tally};
 use villein_core::time::{Duration, Instant};
 
 /// The first word of every name.
@@ -117,6 +117,19 @@ impl Telemetry {
             for (metric, value) in node.drain_values() {
                 self.tell(metric.kind(), metric.name(), value, clock);
             }
+        }
+    }
+
+    /// The snapshot is written.
+    pub(crate) fn on_store(&mut self, op: StoreOp<'_>, clock: Clock) {
+        match op {
+            StoreOp::Append(lines) => {
+                for _ in lines.iter().filter(|&&byte| byte == b'\n') {
+                    self.sample(Metric::SnapshotAppendLine.name(), 0.0, clock);
+                }
+            }
+            StoreOp::Replace(_) => self.sample(Metric::SnapshotCompact.name(), 0.0, clock),
+            StoreOp::Sync => {}
         }
     }
 

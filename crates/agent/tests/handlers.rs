@@ -143,6 +143,18 @@ fn a_script_that_hangs_holds_up_no_stream() {
 }
 
 #[test]
+fn how_long_scripts_take_is_measured() {
+    let mut lab = lab(&["user=x.sh --fast"]);
+    fire(&mut lab, "a");
+    lab.pass(Duration::from_millis(12));
+    last_exits(&mut lab, b"");
+    lab.pass(Duration::from_secs(10));
+    lab.signal(Signal::User1);
+    let shown = "[S] 'serf-agent.agent.invoke.x.sh_--fast': Count: 1 Sum: 12.000 ";
+    assert!(lab.printed_errors.contains(shown), "{}", lab.printed_errors);
+}
+
+#[test]
 fn an_agent_that_ends_leaves_its_scripts_alone() {
     let mut lab = lab(&["{timeout=5s}user=x.sh"]);
     fire(&mut lab, "a");
@@ -253,6 +265,7 @@ fn who_is_out_of_time_does_not_answer() {
     ask(&mut lab, "a");
     lab.pass(Duration::from_secs(1));
     assert_eq!(commands(&lab), [&b"late"[..], b"quick"]);
+    assert!(!lab.printed.contains("slow"), "it has no time to be slow");
     last_exits(&mut lab, b"quick");
     let (late, _) = lab.spawned[0].clone();
     assert!(!lab::contains(&lab.take(1), b"response"));
@@ -551,7 +564,7 @@ fn recordings(text: &str) -> Vec<Recording<'_>> {
         for line in log.trim_end_matches('\n').lines() {
             match (line.strip_prefix("    2026/11/22 "), entries.last_mut()) {
                 (Some(line), _) => entries.push(line[9..].to_owned()),
-                (None, Some(entry)) => *entry += &format!("\n{line}"),
+                (None, Some(entry)) => continue_entry(entry, line),
                 (None, None) => panic!("a log begins with a time: {line}"),
             }
         }
@@ -561,7 +574,12 @@ fn recordings(text: &str) -> Vec<Recording<'_>> {
     text.split("@@ event_handlers\n").skip(1).map(part).collect()
 }
 
-/// What handlers have to do with the log.
+fn continue_entry(entry: &mut String, line: &str) {
+    entry.push('\n');
+    entry.push_str(line);
+}
+
+/// Whether a line tells what became of a script.
 fn is_about_scripts(entry: &str) -> bool {
     [
         "[DEBUG] agent: Event '",
@@ -619,7 +637,7 @@ fn replay(recording: &Recording<'_>) {
     let mut entries: Vec<String> = Vec::new();
     for line in lab.log_since(mark).lines() {
         match entries.last_mut() {
-            Some(entry) if !line.starts_with('[') => *entry += &format!("\n{line}"),
+            Some(entry) if !line.starts_with('[') => continue_entry(entry, line),
             _ => entries.push(line.to_owned()),
         }
     }

@@ -1,6 +1,8 @@
 //! What the console shows from the start to the exit.
 
 mod lab;
+#[path = "life/reload.rs"]
+mod reload;
 
 use lab::cluster::{Cluster, config_of};
 use lab::{Lab, config};
@@ -170,11 +172,8 @@ fn terminate_and_hangup() {
     let mut lab = Lab::new(config());
     let mark = lab.printed.len();
     lab.signal(Signal::Hangup);
-    assert_eq!(
-        lab.log_since(mark),
-        "==> Caught signal: hangup\n==> Reloading configuration...\n\
-         [INFO] agent: nothing to reload: every setting comes from flags"
-    );
+    assert_eq!(lab.log_since(mark), "==> Caught signal: hangup\n==> Reloading configuration...");
+    assert_eq!(lab.config_wanted, [Vec::<std::path::PathBuf>::new()], "flags are the only source");
     lab.signal(Signal::Terminate);
     assert_eq!(lab.exit, Some(1));
     assert!(lab.printed.contains("==> Caught signal: terminated\n"), "{}", lab.printed);

@@ -14,9 +14,10 @@ use villein_agent::limits::{
 use villein_core::time::Duration;
 use villein_rpc::framing::Limits;
 use villein_rpc::request::{
-    Handshake, Join, Key, MemberFilter, Monitor, Query, Respond, Stop, Stream, TagChange, UserEvent,
+    CoordinateOf, ForceLeave, Handshake, Join, Key, MemberFilter, Monitor, Query, Respond, Stop, Stream,
+    TagChange, UserEvent,
 };
-use villein_rpc::response::{FromReply, KeyReport, QueryRecord, ResponseHeader, Stats};
+use villein_rpc::response::{FromReply, KeyReport, Located, QueryRecord, ResponseHeader, Stats};
 use villein_rpc::{Objects, Record, Request};
 
 const KEY: &str = "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=";
@@ -408,7 +409,7 @@ fn whoever_has_not_said_who_it_is_makes_room_first() {
 #[test]
 fn clients_that_hold_streams_do_not_lock_others_out() {
     let mut lab = Lab::new(config());
-    let mut accept = |lab: &mut Lab, conn: u64, host: u8| {
+    let accept = |lab: &mut Lab, conn: u64, host: u8| {
         let from = std::net::SocketAddr::from(([127, 0, 0, host], 40_000));
         lab.give(Input::Conn { conn: Conn::Rpc(conn), event: ConnEvent::Accepted { from } });
         lab.request(conn, 0, &Request::Handshake(Handshake { version: 1 }));
@@ -753,7 +754,8 @@ fn change(set: &[(&str, &str)], delete: &[&str]) -> Request {
 /// The tags of the node, as `members` shows them.
 fn tags(lab: &Lab) -> String {
     let tags = lab.agent.node().local_member().tags;
-    tags.iter().map(|(name, value)| format!("{name}={value} ")).collect()
+    let shown: Vec<String> = tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    shown.join(" ")
 }
 
 fn with_tags_file() -> Lab {
@@ -765,12 +767,12 @@ fn tags_change_once_they_are_in_their_file() {
     let mut lab = with_tags_file();
     lab.client(1);
     lab.request(1, 1, &change(&[("v", "<1>")], &["role"]));
-    assert_eq!((tags(&lab).as_str(), lab.take(1)), ("role=web ", Vec::new()));
+    assert_eq!((tags(&lab).as_str(), lab.take(1)), ("role=web", Vec::new()));
     let (id, path, bytes) = lab.saving.pop().expect("the file is saved");
     assert_eq!(path, std::path::Path::new("tags.json"));
     assert_eq!(String::from_utf8_lossy(&bytes), "{\n  \"v\": \"\\u003c1\\u003e\"\n}");
     lab.give(Input::Saved { id, result: Ok(()) });
-    assert_eq!(tags(&lab), "v=<1> ");
+    assert_eq!(tags(&lab), "v=<1>");
     assert_eq!(header(&objects(&lab.take(1))[0]), (1, String::new()));
 }
 
@@ -784,7 +786,7 @@ fn tags_that_cannot_be_kept_do_not_change() {
     lab.give(Input::Saved { id, result: Err("open tags.json: permission denied") });
     let error = "Failed to write tags file: open tags.json: permission denied";
     assert_eq!(header(&objects(&lab.take(1))[0]), (1, error.to_owned()));
-    assert_eq!(tags(&lab), "role=web ");
+    assert_eq!(tags(&lab), "role=web");
     assert_eq!(lab.log_since(mark), format!("[ERR] agent: {error}"));
 }
 
@@ -812,7 +814,7 @@ fn changes_of_tags_are_made_in_their_order_and_none_is_lost() {
         [r#"{"a":"1","role":"web"}"#, r#"{"b":"2","role":"web"}"#, r#"{"a":"1","d":"4"}"#],
         "what is too long is not written"
     );
-    assert_eq!(tags(&lab), "a=1 d=4 ");
+    assert_eq!(tags(&lab), "a=1 d=4");
     let mut errors = Vec::new();
     for conn in 1..=4 {
         errors.push(header(&objects(&lab.take(conn))[0]).1);
@@ -825,19 +827,189 @@ fn changes_of_tags_are_made_in_their_order_and_none_is_lost() {
 
 #[test]
 fn changes_of_tags_without_a_file_are_not_lost_either() {
-    // Two clients wait for their updates, and both have the next change ready.
+    // Two clients wait for broadcasts that end together, and both have a change ready.
     let mut cluster = Cluster::new([config_of("alpha", 1), config_of("beta", 2)]);
     cluster.join(1, 0);
-    for conn in [1, 2] {
-        cluster.client(0, conn);
-        for seq in [1, 2] {
-            cluster.request(0, conn, seq, &change(&[(&format!("t{conn}{seq}"), "")], &[]));
-        }
-    }
+    cluster.pass(Duration::from_secs(5));
+    cluster.client(0, 1);
+    cluster.client(0, 2);
+    let nobody = Request::ForceLeave(ForceLeave { node: "nobody".into(), prune: false });
+    cluster.request(0, 1, 1, &change(&[("a", "")], &[]));
+    cluster.request(0, 1, 2, &change(&[("b", "")], &[]));
+    cluster.request(0, 2, 1, &nobody);
+    cluster.request(0, 2, 2, &change(&[("c", "")], &[]));
     cluster.pass(Duration::from_secs(10));
     let tags = cluster.nodes[0].agent.node().local_member().tags;
     let names: Vec<_> = tags.keys().map(ToString::to_string).collect();
-    assert_eq!(names, ["t11", "t12", "t21", "t22"]);
+    assert_eq!(names, ["a", "b", "c"]);
+}
+
+#[test]
+fn a_client_that_closes_its_side_gets_its_answers() {
+    let mut lab = Lab::new(config());
+    lab.connect(1);
+    let mut bytes = Vec::new();
+    let query = Query { name: "q".into(), request_ack: true, timeout: 500_000_000, ..Query::default() };
+    let requests = [Request::Handshake(Handshake { version: 1 }), Request::Members, Request::Query(query)];
+    for (seq, request) in (0..).zip(&requests) {
+        request.encode(seq, &mut bytes);
+    }
+    // All but the last byte, so that the answers to the first two do not wait for the third.
+    lab.client_sends(1, &bytes[..bytes.len() - 1]);
+    assert_eq!(objects(&lab.take(1)).len(), 3);
+    lab.client_sends(1, &bytes[bytes.len() - 1..]);
+    lab.give(Input::Conn { conn: Conn::Rpc(1), event: ConnEvent::End });
+    assert_eq!(header(&objects(&lab.take(1))[0]), (2, String::new()));
+    assert_eq!(lab.closed, [1], "nobody waits for the end of the query");
+    lab.pass(Duration::from_secs(1));
+}
+
+#[test]
+fn sizes_that_are_not_sent_cost_nothing() {
+    let join = |existing: &[u8]| {
+        let header = b"\x82\xa7Command\xa4join\xa3Seq\x01\x81\xa8Existing";
+        [header, existing].concat()
+    };
+    for (what, bytes, closed) in [
+        ("a text", b"\x82\xa7Command\xdb\xff\xff\xff\xff".to_vec(), true),
+        ("a list", join(b"\xdd\xff\xff\xff\xff\xa1x"), true),
+        ("a smaller list", join(b"\xdd\x10\x00\x00\x00\xa1x"), true),
+        ("nested lists", join(&[0x91; 1000]), true),
+        (
+            "a payload",
+            [
+                b"\x82\xa7Command\xa5event\xa3Seq\x01\x81\xa7Payload\xc6\x00\x98\x96\x80",
+                &vec![0; 100_000][..],
+            ]
+            .concat(),
+            true,
+        ),
+        ("a text that is still to come", b"\x82\xa7Command\xd9\xff".to_vec(), false),
+    ] {
+        let mut lab = Lab::new(config());
+        lab.client(1);
+        lab.client(2);
+        lab.client_sends(1, &bytes);
+        assert_eq!(lab.closed.contains(&1), closed, "{what}");
+        lab.request(2, 1, &Request::Members);
+        assert!(contains(&lab.take(2), b"alpha"), "{what}");
+    }
+}
+
+#[test]
+fn a_monitor_that_comes_late_gets_the_last_lines() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    for number in 0..LOG_LINES {
+        lab.request(1, 1, &event(&format!("e{number}")));
+    }
+    lab.client(2);
+    lab.take(1);
+    lab.request(2, 1, &monitor("trace"));
+    let bytes = lab.take(2);
+    let lines = (objects(&bytes).len() - 1) / 2;
+    assert_eq!(lines, LOG_LINES, "those of levels that are not printed count, too");
+}
+
+#[test]
+fn a_header_stands_for_itself() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client_sends(1, b"\x82\xa7Command\xa7members\xa3Seq\x09\x81\xa7Command\xa7members");
+    let bytes = lab.take(1);
+    let headers: Vec<_> = objects(&bytes).iter().step_by(2).map(|object| header(object)).collect();
+    assert_eq!(headers, [(9, String::new()), (0, String::new())]);
+    lab.client_sends(1, b"\x81\xa3Seq\x05");
+    assert_eq!(header(&objects(&lab.take(1))[0]), (5, "Unsupported command".to_owned()));
+    assert_eq!(lab.closed, [1]);
+}
+
+#[test]
+fn keys_and_texts_may_be_bytes() {
+    let mut lab = Lab::new(config());
+    lab.connect(1);
+    lab.client_sends(1, b"\x82\xc4\x07Command\xc4\x09handshake\xc4\x03Seq\x06\x81\xc4\x07Version\x01");
+    assert_eq!(header(&objects(&lab.take(1))[0]), (6, String::new()));
+}
+
+#[test]
+fn an_address_of_ipv4_has_four_bytes() {
+    let mut config = config();
+    let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 77, 0, 1];
+    config.node.addr = villein_core::member::WireAddr::from_bytes(&mapped).expect("16 bytes are an address");
+    let mut lab = Lab::new(config);
+    lab.client(1);
+    lab.request(1, 1, &Request::Members);
+    assert!(contains(&lab.take(1), b"\xa4Addr\xc4\x04\x0a\x4d\x00\x01"));
+}
+
+#[test]
+fn a_monitor_is_one_and_can_be_stopped() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    let mut ask = |seq, request: &Request| {
+        lab.request(1, seq, request);
+        let objects = objects(&lab.take(1));
+        (header(&objects[0]).1, objects.len())
+    };
+    assert_eq!(ask(1, &monitor("bogus")), ("Unknown log level: BOGUS".to_owned(), 1));
+    assert_eq!(ask(2, &monitor("")), ("Unknown log level: ".to_owned(), 1));
+    assert_eq!(ask(3, &monitor("err")), (String::new(), 1));
+    assert_eq!(ask(4, &monitor("ERR")), ("Monitor already exists".to_owned(), 1));
+    assert_eq!(ask(5, &Request::Stop(Stop { stop: 3 })), (String::new(), 1));
+    assert_eq!(ask(6, &event("quiet")), (String::new(), 1), "nothing comes after the answer to stop");
+    let (error, count) = ask(3, &monitor("Debug"));
+    assert_eq!(error, "");
+    assert!(count > 1, "what was meanwhile is told again");
+}
+
+#[test]
+fn a_number_may_be_used_again() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    for request in [Request::Members, Request::Stats] {
+        lab.request(1, 1, &request);
+        let objects = objects(&lab.take(1));
+        assert_eq!((header(&objects[0]), objects.len()), ((1, String::new()), 2));
+    }
+}
+
+#[test]
+fn coordinates_are_told_or_not() {
+    for told in [true, false] {
+        let mut config = config();
+        config.node.coordinates = told;
+        let mut lab = Lab::new(config);
+        lab.client(1);
+        lab.request(1, 1, &Request::GetCoordinate(CoordinateOf { node: "alpha".into() }));
+        let located = Located::from_reply(&objects(&lab.take(1))[1]).expect("the body of a coordinate");
+        assert_eq!(located.ok, told);
+        let expected = if told { (1.5, 1e-5, 8) } else { (0.0, 0.0, 0) };
+        assert_eq!((located.coord.error, located.coord.height, located.coord.vec.len()), expected);
+        let resets = stats(&mut lab, 1)[&b"serf"[..]].contains_key(&b"coordinate_resets"[..]);
+        assert_eq!(resets, told);
+    }
+}
+
+#[test]
+fn an_empty_payload_is_none() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.client(2);
+    lab.request(1, 1, &stream("*"));
+    lab.take(1);
+    let (name, payload) = (|| "e".into(), || Some(Vec::new()));
+    lab.request(2, 1, &Request::Event(UserEvent { name: name(), payload: payload(), coalesce: false }));
+    lab.request(2, 2, &Request::Query(Query { name: name(), payload: payload(), ..Query::default() }));
+    let payloads: Vec<_> = records(&lab.take(1))
+        .into_iter()
+        .map(|(_, record)| match record {
+            Record::User(event) => event.payload,
+            Record::Query(query) => query.payload,
+            other => panic!("nothing else happened: {other:?}"),
+        })
+        .collect();
+    assert_eq!(payloads, [None, None]);
 }
 
 /// Requests, and bytes that are none.

@@ -47,21 +47,34 @@ pub(crate) fn run(args: &AgentArgs, program: &str) -> u8 {
         // A closed stderr is no reason not to run.
         let _ = writeln!(io::stderr(), "{program} agent: ignoring these words: {}", words.join(" "));
     }
-    match start(args) {
+    let mut console = Console { format: LogFormat::Text };
+    match start(args, &mut console) {
         Ok(boot) => villein_rt_smol::run(boot).unwrap_or_else(|error| {
-            say(&format!("{FAILED}: {}", os_words(&error)));
+            console.say(&format!("{FAILED}: {}", os_words(&error)));
             1
         }),
         Err(message) => {
-            say(&message);
+            console.say(&message);
             1
         }
     }
 }
 
-/// A line of the start; who has closed standard output does not read it.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "==> {line}");
+/// Where the start is told.
+struct Console {
+    /// As far as it is known.
+    format: LogFormat,
+}
+
+impl Console {
+    /// A line of the start; who has closed the output does not read it. A log for machines stands alone on
+    /// standard output.
+    fn say(&self, line: &str) {
+        let _ = match self.format {
+            LogFormat::Text => writeln!(io::stdout(), "==> {line}"),
+            LogFormat::Json => writeln!(io::stderr(), "==> {line}"),
+        };
+    }
 }
 
 /// What was told, and found right so far.
@@ -107,9 +120,9 @@ struct Opened {
 }
 
 /// The start up to the first input; `Err` is the message for the operator.
-fn start(args: &AgentArgs) -> Result<Boot, String> {
-    let settled = settle(args)?;
-    say("Starting Serf agent...");
+fn start(args: &AgentArgs, console: &mut Console) -> Result<Boot, String> {
+    let settled = settle(args, console)?;
+    console.say("Starting Serf agent...");
     let (file, place) = (&settled.sources.merged, &settled.place);
     let host_name = machine::host_name();
     let files = keep(file).map_err(|why| format!("{SETUP_FAILED}: {why}"))?;
@@ -121,7 +134,7 @@ fn start(args: &AgentArgs) -> Result<Boot, String> {
     let keyring = settled.key.map(check::keyring).transpose();
     let keyring = keyring.map_err(|why| creating(format!("Failed to create memberlist: {why}")))?;
     let opened = open(file, place, settled.families.as_deref())?;
-    say("Starting Serf agent RPC...");
+    console.say("Starting Serf agent RPC...");
 
     let keyring = keyring.or(files.keyring);
     let node = NodeConfig { addr: opened.addr, port: opened.port, keyring, ..node };
@@ -156,9 +169,11 @@ fn start(args: &AgentArgs) -> Result<Boot, String> {
 }
 
 /// Reads all settings, and checks what is checked before the agent says that it starts.
-fn settle(args: &AgentArgs) -> Result<Settled, String> {
+fn settle(args: &AgentArgs, console: &mut Console) -> Result<Settled, String> {
     let mut sources = settings::sources(args)?;
+    console.format = check::log_format(&sources.flags).unwrap_or_default();
     let Merged { file, skipped } = check::merge(&files::read_config(&sources.paths)?, &sources.flags)?;
+    console.format = check::log_format(&file).unwrap_or_default();
     let handlers = check::handlers(&file)?;
     let named = |kind: &str, name: Option<&Text>| {
         let find = |name: &Text| Interface::named(&name.to_string());
@@ -168,7 +183,7 @@ fn settle(args: &AgentArgs) -> Result<Settled, String> {
     let families = check::discovery(&file)?;
     let mdns_interface = named("mDNS network interface", file.mdns_interface.as_ref())?;
     for notice in check::notices(&file) {
-        say(&notice);
+        console.say(&notice);
     }
     let log_level = check::log_level(&file)?;
     let log_format = check::log_format(&file)?;
@@ -176,7 +191,7 @@ fn settle(args: &AgentArgs) -> Result<Settled, String> {
     if syslog.is_some() {
         sinks::syslog_available().map_err(|why| format!("Syslog setup failed: {why}"))?;
     }
-    let place = place(&file, interface, mdns_interface)?;
+    let place = place(&file, interface, mdns_interface, console)?;
     let key = check::key(&file)?;
     check::profile(&file)?;
     sources.merged = file;
@@ -194,13 +209,14 @@ fn place(
     file: &File,
     interface: Option<Interface>,
     mdns_interface: Option<Interface>,
+    console: &Console,
 ) -> Result<Place, String> {
     let text = file.bind.as_ref().map(Text::to_string).unwrap_or_default();
     let mut bind = Bind::parse(&text).map_err(|why| format!("Invalid bind address: {why}"))?;
     if let Some(interface) = &interface {
         let (narrowed, chosen) = interface.narrow(bind)?;
         if chosen {
-            say(&format!("Using interface '{}' address '{}'", interface.name, narrowed.ip));
+            console.say(&format!("Using interface '{}' address '{}'", interface.name, narrowed.ip));
         }
         bind = narrowed;
     }

@@ -1,5 +1,9 @@
 //! How an agent starts and ends, from the outside: what it prints, where, and with which status.
 
+mod transcript;
+#[path = "agent_start/transcripts.rs"]
+mod transcripts;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
@@ -88,23 +92,6 @@ fn the_rpc_port_is_tried_before_anybody_hears_of_the_node() {
     let (status, stdout, _) = refused(&["-bind=192.0.2.1", &format!("-rpc-addr={addr}")]);
     let message = format!("Error starting RPC listener: listen tcp {addr}: bind: address already in use");
     assert_eq!((status, stdout), (Some(1), format!("==> Starting Serf agent...\n==> {message}\n")));
-}
-
-#[test]
-fn files_and_syslog_are_not_ignored_silently() {
-    for flag in [
-        "-config-file=x",
-        "-config-dir=x",
-        "-snapshot=x",
-        "-tags-file=x",
-        "-keyring-file=x",
-        "-rejoin",
-        "-syslog",
-    ] {
-        let name = flag.split('=').next().expect("a flag has a name");
-        let (status, _, stderr) = refused(&[&FREE[..], &[flag]].concat());
-        assert_eq!((status, stderr), (Some(1), format!("flag provided but not defined: {name}\n")));
-    }
 }
 
 #[test]

@@ -310,6 +310,24 @@ mod tests {
         }
     }
 
+    /// Old members misread a longer table of lengths (gossip.md 20.1).
+    #[test]
+    fn a_packet_has_no_more_messages_than_old_members_can_count() {
+        let mut broadcasts = Broadcasts::new(1);
+        for number in 0..100u8 {
+            broadcasts.push_member(&Text::from(&[number][..]), &[4], None);
+            assert_eq!(broadcasts.push_serf(SerfQueue::Intents, &[1], None), None);
+            assert_eq!(broadcasts.push_serf(SerfQueue::Events, &[3], None), None);
+        }
+        let mut packets = Vec::new();
+        while !broadcasts.is_empty() {
+            let mut batch = Batch::default();
+            broadcasts.fill(1 << 16, &mut batch, |_| {});
+            packets.push(batch.len());
+        }
+        assert_eq!(packets, [127, 127, 46]);
+    }
+
     #[test]
     fn what_was_sent_most_is_dropped_first() {
         let mut broadcasts = Broadcasts::new(4);

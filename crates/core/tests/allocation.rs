@@ -47,11 +47,13 @@ struct Lab {
     pings: Vec<(SocketAddr, u32)>,
     /// Datagrams that the node sent.
     sent: usize,
+    /// Measured values that it logged.
+    values: usize,
 }
 
 impl Lab {
-    /// A node that has known its peers for two minutes.
-    fn new(config: Config) -> Lab {
+    /// A node that has known its peers for two minutes, and logs each measured value if that is wanted.
+    fn new(config: Config, logs: bool) -> Lab {
         let codec = Codec::new(Settings {
             label: config.label.to_vec(),
             skip_inbound_label_check: false,
@@ -69,7 +71,9 @@ impl Lab {
             rng: Rng::new([2; 32]),
             pings: Vec::new(),
             sent: 0,
+            values: 0,
         };
+        lab.node.log_values(logs);
         lab.input(Input::Tick);
         for peer in 1..=PEERS {
             let alive = lab.alive(peer);
@@ -127,8 +131,12 @@ impl Lab {
     }
 
     fn input(&mut self, input: Input<'_>) -> u64 {
-        let Lab { node, out, now, codec, pings, sent, .. } = self;
-        let count = measure(|| node.handle(*now, input, out)).count_total;
+        let Lab { node, out, now, codec, pings, sent, values, .. } = self;
+        let count = measure(|| {
+            node.handle(*now, input, out);
+            *values += node.drain_values().count();
+        })
+        .count_total;
         let mut parts = Parts::default();
         for action in out.actions() {
             match action {
@@ -209,6 +217,14 @@ fn configs() -> Vec<(&'static str, Config)> {
     ]
 }
 
+/// A node for each of them, with and without a log of measured values.
+fn labs() -> impl Iterator<Item = (String, Lab)> {
+    configs().into_iter().flat_map(|(wrapping, config)| {
+        [("", false), (", logged", true)]
+            .map(|(log, logs)| (format!("{wrapping}{log}"), Lab::new(config.clone(), logs)))
+    })
+}
+
 /// Packets that a node gets all day, each by its name. None says anything that is new at the second time.
 fn ordinary(lab: &mut Lab) -> Vec<(&'static str, Vec<u8>)> {
     let peer = name(1);
@@ -251,8 +267,7 @@ fn ordinary(lab: &mut Lab) -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn time_that_passes_allocates_nothing() {
-    for (wrapping, config) in configs() {
-        let mut lab = Lab::new(config);
+    for (wrapping, mut lab) in labs() {
         let sent = lab.sent;
         let steady = lab.run_for(Duration::from_mins(5));
         assert_eq!((steady.acks.times, lab.sent - sent), (300, 300), "{wrapping}: one probe a second");
@@ -264,10 +279,17 @@ fn time_that_passes_allocates_nothing() {
 }
 
 #[test]
+fn values_are_logged_where_that_is_wanted() {
+    for (wrapping, lab) in labs() {
+        assert_eq!(lab.values > 0, wrapping.ends_with("logged"), "{wrapping}");
+        assert_eq!(lab.node.metrics().dropped(), 0, "{wrapping}");
+    }
+}
+
+#[test]
 fn packets_without_news_allocate_nothing() {
     let mut counts = Vec::new();
-    for (wrapping, config) in configs() {
-        let mut lab = Lab::new(config);
+    for (wrapping, mut lab) in labs() {
         for (kind, bytes) in ordinary(&mut lab) {
             // The first ones may be news, and let buffers grow; what they say has been gossiped then.
             for _ in 0..3 {
@@ -281,7 +303,7 @@ fn packets_without_news_allocate_nothing() {
                 let after = lab.run_for(Duration::from_secs(1));
                 count.allocations += after.ticks.allocations + after.acks.allocations;
             }
-            counts.push((wrapping, kind, count.allocations));
+            counts.push((wrapping.clone(), kind, count.allocations));
         }
     }
     // A list is decoded into a list, even if that shows that the query is known.
@@ -293,8 +315,7 @@ fn packets_without_news_allocate_nothing() {
 /// Much at once, with a timer each.
 #[test]
 fn a_burst_of_relayed_probes_allocates_nothing_at_the_second_time() {
-    for (wrapping, config) in configs() {
-        let mut lab = Lab::new(config);
+    for (wrapping, mut lab) in labs() {
         let kinds = ordinary(&mut lab).into_iter().filter(|(kind, _)| kind.starts_with("indirect ping"));
         let packets: Vec<Vec<u8>> = kinds.map(|(_, bytes)| bytes).collect();
         assert_eq!(packets.len(), 2);
@@ -315,8 +336,7 @@ fn a_burst_of_relayed_probes_allocates_nothing_at_the_second_time() {
 
 #[test]
 fn news_allocates_a_bounded_number_of_times() {
-    for (wrapping, config) in configs() {
-        let mut lab = Lab::new(config);
+    for (wrapping, mut lab) in labs() {
         let sent = lab.sent;
         let (mut heard, mut spread) = (0, 0);
         for ltime in 10..110 {

@@ -8,7 +8,8 @@
 //! Invariants: a child holds its place from its start until its output is closed and its input is taken or
 //! closed, so the places bound processes, threads and pipes alike. A process group is told to end only while
 //! the process that leads it is ours to wait for, because until then nobody else gets its number: the leader is
-//! first waited for without being reaped, then crossed off [`Groups`], and only then reaped.
+//! first waited for without being reaped, then crossed off [`Groups`], and only then reaped. Of a group that was
+//! told to end, nobody keeps the output open after that.
 
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
@@ -23,7 +24,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use villein_agent::io::{CHILD_OUTPUT, ChildId, ChildStatus, Kill, Spawn};
@@ -63,38 +64,40 @@ impl Children {
 
     /// Tells the process group of a child to end. A child that has ended, or has no group, is left alone.
     pub fn kill(&self, id: ChildId, how: Kill) {
-        match self.groups.lock().get_mut(&id) {
-            Some(Leader::Running(pid)) => tell(*pid, how),
-            Some(Leader::Awaited(first)) => *first = Some(how),
-            None => {}
+        if let Some(group) = self.groups.lock().get_mut(&id) {
+            group.told = Some(how);
+            if let Some(leader) = group.leader {
+                tell(leader, how);
+            }
         }
     }
 }
 
-/// Who leads the process group of which child.
+/// The process groups that can be told to end.
 #[derive(Clone, Debug, Default)]
-struct Groups(Arc<Mutex<BTreeMap<ChildId, Leader>>>);
+struct Groups(Arc<Mutex<BTreeMap<ChildId, Led>>>);
 
-#[derive(Clone, Copy, Debug)]
-enum Leader {
-    /// Not yet started; told this as soon as it is.
-    Awaited(Option<Kill>),
-    /// Not yet reaped.
-    Running(Pid),
+/// A process group.
+#[derive(Clone, Copy, Debug, Default)]
+struct Led {
+    /// Who leads it: a process that was started and is not reaped.
+    leader: Option<Pid>,
+    /// The last word; perhaps before there was anybody to hear it.
+    told: Option<Kill>,
 }
 
 impl Groups {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ChildId, Leader>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ChildId, Led>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn expect(&self, id: ChildId) -> Group {
-        self.lock().insert(id, Leader::Awaited(None));
+        self.lock().insert(id, Led::default());
         Group { id, groups: self.clone() }
     }
 }
 
-/// A process group that can be told to end for as long as this exists.
+/// The group of a child that is not reaped; it can be told to end for as long as this exists.
 #[derive(Debug)]
 struct Group {
     id: ChildId,
@@ -102,9 +105,19 @@ struct Group {
 }
 
 impl Group {
-    fn is_led_by(&self, pid: Pid) {
-        if let Some(Leader::Awaited(Some(how))) = self.groups.lock().insert(self.id, Leader::Running(pid)) {
-            tell(pid, how);
+    fn is_led_by(&self, leader: Pid) {
+        let mut groups = self.groups.lock();
+        let group = groups.entry(self.id).or_default();
+        group.leader = Some(leader);
+        if let Some(how) = group.told {
+            tell(leader, how);
+        }
+    }
+
+    /// Ends those who did not end when they were told to.
+    fn insist(&self) {
+        if let Some(Led { leader: Some(leader), told: Some(_) }) = self.groups.lock().get(&self.id) {
+            tell(*leader, Kill::AtOnce);
         }
     }
 }
@@ -151,8 +164,11 @@ fn run(spawn: Spawn, place: Arc<()>, group: Option<Group>) -> (ChildStatus, Tail
         group.is_led_by(pid);
     }
     while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
-    // The end of the output and the end of patience are the same here.
-    let _ = output_closed.recv_timeout(limits::CHILD_GRACE);
+    // The end of the output is the end of the channel.
+    let is_closed = output_closed.recv_timeout(limits::CHILD_GRACE) == Err(RecvTimeoutError::Disconnected);
+    if !is_closed && let Some(group) = &group {
+        group.insist();
+    }
     drop(group);
     let status = child.wait();
     let output = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner));
@@ -392,6 +408,21 @@ mod tests {
         }
         assert!(children.groups.lock().is_empty());
         children.kill(ChildId(1), Kill::AtOnce);
+    }
+
+    #[test]
+    fn a_descendant_that_ignores_the_end_of_its_group_ends_after_the_child() {
+        let folder = Folder::new();
+        let ready = folder.at("ready");
+        let (sender, mut inbox) = inbox();
+        let children = Children::new(sender);
+        let ready_shown = ready.display();
+        let command = format!("trap '' TERM; sleep 1000 & trap - TERM; echo $! >{ready_shown}; wait");
+        children.spawn(ChildId(1), &Spawn { own_group: true, ..shell(&command) }).expect("there is room");
+        wait_for_file(&ready);
+        children.kill(ChildId(1), Kill::Politely);
+        assert_eq!(end(&mut inbox).1, ChildStatus::Signaled(15));
+        wait_for_places(&children);
     }
 
     #[test]

@@ -10,12 +10,14 @@ use crate::boot::{Boot, Kept, Sockets};
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
 use crate::machine;
+use crate::snapshot::Snapshot;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{env, fs, process};
 use villein_agent::config::Config;
 use villein_agent::handler::Handler;
 use villein_agent::io::Signal;
@@ -37,7 +39,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Every check, in turn; panics at the first that fails.
 pub fn all(run: Run) {
-    let checks: [Check; 13] = [
+    let checks: [Check; 15] = [
         ("a signal ends the agent, and its last words are read", a_signal_ends_the_agent),
         ("a graceful leave ends with 0", a_graceful_leave),
         ("requests come in pieces and in piles", requests_in_pieces_and_piles),
@@ -51,6 +53,8 @@ pub fn all(run: Run) {
         ("a refused join ends the start", a_refused_join),
         ("a flood of datagrams is survived", a_flood),
         ("children run, and an idle agent sleeps", children_and_sleep),
+        ("a script out of time is ended with its descendants", a_script_out_of_time),
+        ("what is to be kept is on the disk at the end", what_is_kept),
     ];
     for (name, check) in checks {
         eprintln!("conformance: {name}");
@@ -103,6 +107,10 @@ struct Running {
 
 impl Running {
     fn start(run: Run, name: &str, change: impl FnOnce(&mut Config)) -> Running {
+        Running::start_with(run, name, Kept::default(), change)
+    }
+
+    fn start_with(run: Run, name: &str, kept: Kept, change: impl FnOnce(&mut Config)) -> Running {
         let gossip = bind::gossip(LOOPBACK, 0).expect("there are free ports");
         let rpc = bind::rpc("127.0.0.1:0").expect("there are free ports");
         let rpc_addr = rpc.listener.local_addr().expect("it is bound");
@@ -111,8 +119,8 @@ impl Running {
         change(&mut config);
         let screen = Screen::default();
         let sockets = Sockets::new(gossip, rpc.listener, Vec::new());
-        let boot = Boot::new(config, sockets, Kept::default(), screen.clone())
-            .expect("the machine has a thread and a seed");
+        let boot =
+            Boot::new(config, sockets, kept, screen.clone()).expect("the machine has a thread and a seed");
         let (inbox, turns) = (boot.inbox.clone(), boot.driver.turns());
         let thread = thread::spawn(move || run(boot));
         Running { screen, inbox, turns, gossip: gossip_addr, rpc: rpc_addr, thread }
@@ -381,4 +389,27 @@ fn children_and_sleep(run: Run) {
     let turns = agent.turns.load(Ordering::Relaxed) - before;
     assert!(turns <= TURNS, "{turns} turns of an idle agent in {SLEEP:?}");
     agent.stop();
+}
+
+fn a_script_out_of_time(run: Run) {
+    // Whoever is not ended holds the output open, and the script is given up, which has other words.
+    let command = b"{timeout=100ms}member-join=echo started; sleep 1000 & sleep 1000";
+    let handler = Handler::parse(command).expect("a handler");
+    let agent = Running::start(run, "alpha", |config| config.handlers = vec![handler]);
+    agent.screen.wait_for("timed out after 100ms: started");
+    agent.stop();
+}
+
+fn what_is_kept(run: Run) {
+    let path = env::temp_dir().join(format!("villein-conformance-{}.snapshot", process::id()));
+    let (snapshot, _) = Snapshot::open(&path).expect("the directory can be written");
+    let kept = Kept { snapshot: Some(snapshot), ..Kept::default() };
+    let agent = Running::start_with(run, "alpha", kept, |config| config.node.snapshot = true);
+    agent.screen.wait_for("EventMemberJoin: alpha");
+    let line = format!("alive: alpha {}\n", agent.gossip);
+    agent.stop();
+    let text = fs::read_to_string(&path).expect("it is text");
+    let removed = fs::remove_file(&path);
+    assert!(text.contains(&line), "{text}");
+    removed.expect("it was there");
 }

@@ -195,7 +195,10 @@ impl Driver {
                 self.give(Input::ChildExited { id, status, output: &output, output_total }, net)
             }
             Arrival::Saved { id, result } => {
-                let result = result.as_ref().map(|()| ()).map_err(String::as_str);
+                let result = match &result {
+                    Ok(()) => Ok(()),
+                    Err(why) => Err(why.as_str()),
+                };
                 self.give(Input::Saved { id, result }, net)
             }
             Arrival::StoreFailed(why) => self.give(Input::StoreFailed { why: &why }, net),
@@ -329,13 +332,15 @@ impl Machine {
 mod tests {
     use super::*;
     use crate::conformance::{Screen, config};
+    use crate::files::tests::Folder;
     use crate::inbox::inbox;
     use crate::sinks::Sinks;
+    use crate::snapshot::Snapshot;
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Waker};
     use villein_agent::config::{Discover, Family};
-    use villein_agent::io::Signal;
+    use villein_agent::io::{ChildId, ConfigFile, Kill, SaveId, Signal, Sink, Spawn, StoreOp};
     use villein_core::mdns::{GROUP_V4, Via};
     use villein_core::snapshot::Restored;
 
@@ -472,6 +477,72 @@ mod tests {
         lab.driver.turn(&mut lab.net);
         lab.screen.wait_for("network is unreachable");
         assert!(!lab.driver.is_ready());
+    }
+
+    #[test]
+    fn what_the_agent_wants_of_the_machine_is_answered_once() {
+        let folder = Folder::new();
+        let (path, snapshot) = (folder.at("c.json"), folder.at("s"));
+        let mut lab = lab(None);
+        let (opened, _) = Snapshot::open(&snapshot).expect("nobody else has it");
+        lab.driver.machine.outlets =
+            Outlets::new(Some(opened), Sinks::default(), lab.sender.clone()).expect("threads");
+        let spawn = Spawn {
+            command: b"sleep 1000".to_vec(),
+            env: Vec::new(),
+            unset: Vec::new(),
+            stdin: Arc::default(),
+            own_group: true,
+        };
+        let actions = [
+            Action::Spawn { id: ChildId(7), spawn: &spawn },
+            Action::Kill { id: ChildId(7), how: Kill::AtOnce },
+            Action::Save { id: SaveId(8), path: &path, bytes: b"{}" },
+            Action::ReadConfig(std::slice::from_ref(&path)),
+            Action::Report { sink: Sink::Statsd, bytes: b"a:1|c\n" },
+            Action::Store(StoreOp::Append(b"clock: 1\n")),
+        ];
+        for action in actions {
+            assert_eq!(lab.driver.machine.perform(&action, &mut lab.net), None);
+        }
+        assert!(lab.driver.machine.answers.is_empty(), "all of it takes time");
+        let mut arrived = Vec::new();
+        while arrived.len() < 3 {
+            match lab.driver.inbox.take() {
+                Some(arrival) => arrived.push(arrival),
+                None => std::thread::yield_now(),
+            }
+        }
+        let file = ConfigFile { path: path.display().to_string(), bytes: b"{}".to_vec() };
+        let killed = ChildStatus::Signaled(9);
+        let (output, output_total) = (Vec::new(), 0);
+        for expected in [
+            Arrival::ChildExited { id: ChildId(7), status: killed, output, output_total },
+            Arrival::Saved { id: SaveId(8), result: Ok(()) },
+            Arrival::ConfigRead(Ok(vec![file])),
+        ] {
+            assert!(arrived.contains(&expected), "{expected:?} is missing in {arrived:?}");
+        }
+        assert_eq!(lab.arrive(Arrival::Signal(Signal::Terminate)), Turn::Exit(1));
+        assert_eq!(lab.driver.inbox.take(), None);
+    }
+
+    #[test]
+    fn what_is_to_be_kept_is_on_the_disk_at_the_end() {
+        const LINES: usize = 500;
+        let folder = Folder::new();
+        let snapshot = folder.at("s");
+        let mut lab = lab(None);
+        let (opened, _) = Snapshot::open(&snapshot).expect("nobody else has it");
+        lab.driver.machine.outlets =
+            Outlets::new(Some(opened), Sinks::default(), lab.sender.clone()).expect("threads");
+        for _ in 0..LINES {
+            let action = Action::Store(StoreOp::Append(b"clock: 1\n"));
+            assert_eq!(lab.driver.machine.perform(&action, &mut lab.net), None);
+        }
+        assert_eq!(lab.arrive(Arrival::Signal(Signal::Terminate)), Turn::Exit(1));
+        let text = std::fs::read_to_string(&snapshot).expect("it is text");
+        assert_eq!(text.lines().filter(|line| *line == "clock: 1").count(), LINES);
     }
 
     #[test]

@@ -215,14 +215,14 @@ impl Draft {
         Ok(Draft { path, file: Some(file.map_err(Failure::of("open"))?) })
     }
 
-    /// Takes over mode, group and owner as far as the system allows. A group that cannot be kept gets nothing:
-    /// the bits were meant for others.
+    /// Takes over mode, group and owner as far as the system allows. Another group than before gets no more than
+    /// everybody: the rest was not meant for it.
     pub(crate) fn resemble(&self, old: &Metadata) -> Result<(), Failure> {
         let file = self.file();
         let own = file.metadata().map_err(Failure::of("stat"))?;
         let mut mode = old.mode() & 0o7777;
         if own.gid() != old.gid() && fchown(file, None, Some(old.gid())).is_err() {
-            mode &= !0o070;
+            mode &= !0o070 | (mode & 0o007) << 3;
         }
         file.set_permissions(Permissions::from_mode(mode)).map_err(Failure::of("chmod"))?;
         if own.uid() != old.uid() {

@@ -59,6 +59,9 @@ pub const CLOSE_DISCARD: usize = 1 << 20;
 /// How long an ending process waits for its last bytes to be delivered.
 pub const EXIT_LINGER: Duration = Duration::from_secs(1);
 
+/// How long an ending process waits for the disk: long enough for a slow one, and no hindrance to a restart.
+pub const EXIT_STORE: Duration = Duration::from_secs(10);
+
 /// First and longest pause after an accept that failed, for instance without free file descriptors.
 pub const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 

@@ -117,17 +117,20 @@ impl Outlets {
         }
     }
 
-    /// Takes no more, and waits until everything is where it belongs, for [`limits::EXIT_LINGER`] at most.
+    /// Takes no more, and waits until everything is where it belongs: on the disk, for which
+    /// [`limits::EXIT_STORE`] at most, and with others, for [`limits::EXIT_LINGER`].
     pub fn finish(&mut self) {
-        let until = Instant::now() + limits::EXIT_LINGER;
+        let now = Instant::now();
         let feeds = std::mem::take(&mut self.feeds);
-        let endings: Vec<Ending> = (self.snapshot.take().map(Writer::close).into_iter())
-            .chain(self.files.take().map(Worker::close))
-            .chain(self.errors.take().and_then(|mut errors| errors.close()))
+        let on_disk = [self.snapshot.take().map(Writer::close), self.files.take().map(Worker::close)];
+        let with_others: Vec<Ending> = (self.errors.take().and_then(|mut errors| errors.close()).into_iter())
             .chain(feeds.into_values().map(Feed::close))
             .collect();
-        for ending in endings {
-            ending.wait(until);
+        for ending in on_disk.into_iter().flatten() {
+            ending.wait(now + limits::EXIT_STORE);
+        }
+        for ending in with_others {
+            ending.wait(now + limits::EXIT_LINGER);
         }
     }
 }
@@ -176,7 +179,7 @@ mod tests {
         let (mut outlets, mut inbox) = outlets(None, Sinks::default());
         assert_eq!(outlets.save(SaveId(1), &path, b"{}"), None);
         assert_eq!(outlets.save(SaveId(2), &bad, b"{}"), None);
-        assert_eq!(outlets.read_config(&[folder.0.clone()]), None);
+        assert_eq!(outlets.read_config(std::slice::from_ref(&folder.0)), None);
         assert_eq!(outlets.read_config(std::slice::from_ref(&bad)), None);
         assert_eq!(next(&mut inbox), Arrival::Saved { id: SaveId(1), result: Ok(()) });
         let why = format!("open {}: no such file or directory", bad.display());

@@ -122,7 +122,8 @@ fn ask_service(name: &str, port: u16, servers: &Servers) -> Result<Vec<SocketAdd
     for provider in providers {
         match lookup(&provider.host, if provider.port == 0 { port } else { provider.port }) {
             Ok(found) => {
-                addrs.extend(found.into_iter().filter(|addr| !addrs.contains(addr)).collect::<Vec<_>>())
+                let new = found.into_iter().filter(|addr| !addrs.contains(addr));
+                addrs.extend(new.collect::<Vec<_>>());
             }
             Err(why) => failure = failure.or(Some(why)),
         }

@@ -401,3 +401,344 @@ fn duration(nanos: i64) -> Duration {
 fn size(limit: i64) -> usize {
     usize::try_from(limit).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::HandlerSpec;
+    use std::net::{IpAddr, Ipv4Addr};
+    use villein_core::member::WireAddr;
+    use villein_core::text::Secret;
+
+    fn text(text: &str) -> Option<Text> {
+        Some(Text::from(text))
+    }
+
+    fn tags_of(pairs: &[(&str, &str)]) -> Vec<(Text, Text)> {
+        pairs.iter().map(|&(name, value)| (Text::from(name), Text::from(value))).collect()
+    }
+
+    fn plain() -> NodeConfig {
+        NodeConfig::new("a".into(), WireAddr::from_ip(IpAddr::V4(Ipv4Addr::LOCALHOST)), 7946)
+    }
+
+    fn machine() -> Machine {
+        Machine { os: "linux".to_owned(), arch: "amd64".to_owned(), cpu_count: 2, pid: 7 }
+    }
+
+    #[test]
+    fn nothing_given_is_the_default() {
+        let file = File::default();
+        assert_eq!(log_level(&file), Ok(Level::Info));
+        assert_eq!(log_format(&file), Ok(LogFormat::Text));
+        assert_eq!(syslog(&file), Ok(None));
+        assert_eq!(facility(&file), Ok(Facility(16)));
+        assert_eq!(profile(&file), Ok(("lan".to_owned(), Profile::LAN)));
+        assert_eq!(key(&file), Ok(None));
+        assert_eq!(tags(&file), Ok(Tags::new()));
+        assert_eq!(discovery(&file), Ok(None));
+        assert!(notices(&file).is_empty() && problems(&file).is_empty() && conflicts(&file).is_empty());
+        // One place says what the defaults are: a file that is silent changes none of them.
+        let same = node(&file, plain()).expect("the defaults are right");
+        assert_eq!(format!("{same:?}"), format!("{:?}", plain()));
+        let (ours, theirs) = (agent(&file, plain(), machine()), Config::new(plain(), machine()));
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+    }
+
+    #[test]
+    fn every_setting_of_the_node_arrives() {
+        let file = File {
+            protocol: Some(4),
+            profile: text("wan"),
+            label: text("blue"),
+            skip_inbound_label_check: Some(true),
+            enable_compression: Some(false),
+            gossip_verify_incoming: Some(false),
+            gossip_verify_outgoing: Some(false),
+            user_event_size_limit: Some(9216),
+            query_size_limit: Some(-1),
+            query_response_size_limit: Some(7),
+            broadcast_timeout_ns: Some(7_000_000_000),
+            reconnect_interval_ns: Some(1),
+            reconnect_timeout_ns: Some(2),
+            tombstone_timeout_ns: Some(-3),
+            reclaim_time_ns: Some(4),
+            disable_name_resolution: Some(true),
+            disable_coordinates: Some(true),
+            validate_node_names: Some(true),
+            snapshot_path: Some("s".into()),
+            rejoin_after_leave: Some(true),
+            keyring_file: Some("k".into()),
+            ..File::default()
+        };
+        let expected = NodeConfig {
+            protocol: 4,
+            profile: Profile::WAN,
+            label: "blue".into(),
+            skip_inbound_label_check: true,
+            compression: false,
+            verify_incoming: false,
+            verify_outgoing: false,
+            user_event_size_limit: 9216,
+            query_size_limit: 0,
+            query_response_size_limit: 7,
+            broadcast_timeout: Duration::from_secs(7),
+            reconnect_interval: Duration::from_nanos(1),
+            reconnect_timeout: Duration::from_nanos(2),
+            tombstone_timeout: Duration::ZERO,
+            reclaim_time: Duration::from_nanos(4),
+            name_conflict_resolution: false,
+            coordinates: false,
+            validate_node_names: true,
+            snapshot: true,
+            rejoin_after_leave: true,
+            keyring_file: true,
+            ..plain()
+        };
+        let node = node(&file, plain()).expect("everything is right");
+        assert_eq!(format!("{node:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn every_setting_of_the_agent_arrives() {
+        let file = File {
+            profile: text("local"),
+            rpc_auth: Some(Secret::from("t")),
+            start_join: vec!["a".into()],
+            retry_join: vec!["b".into()],
+            retry_interval_ns: Some(1),
+            retry_max_attempts: Some(i64::MAX),
+            replay_on_join: Some(true),
+            leave_on_terminate: Some(true),
+            skip_leave_on_interrupt: Some(true),
+            tags_file: Some("t".into()),
+            keyring_file: Some("k".into()),
+            statsd_addr: text("x:1"),
+            ..File::default()
+        };
+        let expected = Config {
+            profile_name: "local".to_owned(),
+            rpc_auth: Secret::from("t"),
+            start_join: vec!["a".to_owned()],
+            retry_join: vec!["b".to_owned()],
+            retry_interval: LEAST,
+            retry_max: u32::MAX,
+            replay_on_join: true,
+            leave_on_terminate: true,
+            skip_leave_on_interrupt: true,
+            tags_file: Some("t".into()),
+            keyring_file: Some("k".into()),
+            metric_sinks: vec![Sink::Statsd],
+            ..Config::new(plain(), machine())
+        };
+        assert_eq!(format!("{:?}", agent(&file, plain(), machine())), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn levels_have_aliases() {
+        let level = |name| log_level(&File { log_level: text(name), ..File::default() });
+        assert_eq!(level("Debug"), Ok(Level::Debug));
+        assert_eq!(level("error"), Ok(Level::Err));
+        assert_eq!(level("warning"), Ok(Level::Warn));
+        let refused = "Invalid log level: BOGUS. Valid log levels are: [TRACE DEBUG INFO WARN ERR]";
+        assert_eq!(level("bogus"), Err(refused.to_owned()));
+        let format = |name| log_format(&File { log_format: text(name), ..File::default() });
+        assert_eq!(format("json"), Ok(LogFormat::Json));
+        let refused = "Invalid log format: xml. Valid log formats are: [text json]";
+        assert_eq!(format("xml"), Err(refused.to_owned()));
+    }
+
+    #[test]
+    fn a_facility_matters_only_with_syslog() {
+        let of = |enabled, name| {
+            syslog(&File { enable_syslog: Some(enabled), syslog_facility: text(name), ..File::default() })
+        };
+        assert_eq!(of(true, "daemon"), Ok(Some(Facility(3))));
+        assert_eq!(of(false, "bogus"), Ok(None));
+        assert_eq!(of(true, "bogus"), Err("Syslog setup failed: invalid syslog facility: BOGUS".to_owned()));
+    }
+
+    #[test]
+    fn protocols_and_sizes_have_ranges() {
+        let of = |protocol, limit| {
+            let file =
+                File { protocol: Some(protocol), user_event_size_limit: Some(limit), ..File::default() };
+            node(&file, plain()).map(|node| node.protocol)
+        };
+        let refused =
+            |number: i64, why| Err(format!("Protocol version '{number}' {why}. Must be in range: [2, 5]"));
+        assert_eq!(of(1, 1), refused(1, "too low"));
+        assert_eq!(of(2, -1), Ok(2));
+        assert_eq!(of(6, 1), refused(6, "too high"));
+        assert_eq!(of(260, 1), refused(260, "too high"));
+        let refused = "user event size limit exceeds limit of 9216 bytes";
+        assert_eq!(of(5, 9217), Err(refused.to_owned()));
+        let label = |length| File { label: text(&"x".repeat(length)), ..File::default() };
+        assert!(node(&label(255), plain()).is_ok());
+        let refused = "the label has 256 bytes, at most 255 are possible".to_owned();
+        assert_eq!(node(&label(256), plain()).map(|_| ()), Err(refused));
+    }
+
+    #[test]
+    fn what_is_odd_is_said() {
+        let file = File {
+            retry_interval_ns: Some(10),
+            broadcast_timeout_ns: Some(-1_000_000_000),
+            role: text("web"),
+            tags: tags_of(&[("role", "db"), ("a", ""), ("b", "c=d"), ("a", "2")]),
+            rejoin_after_leave: Some(true),
+            ..File::default()
+        };
+        assert_eq!(
+            notices(&file),
+            [
+                "Deprecation warning: 'Role' has been replaced with 'Tags'",
+                "Warning: 'RetryInterval' is too low. Setting to 1s",
+                "Warning: 'BroadcastTimeout' is too low. Setting to 1s",
+                "Warning: 'RejoinAfterLeave' enabled without snapshot file",
+            ]
+        );
+        assert_eq!(
+            tags(&file),
+            Ok(tags_of(&[("a", "2"), ("b", "c=d"), ("role", "web")]).into_iter().collect())
+        );
+        let file = File { tags_file: Some("t".into()), ..file };
+        assert_eq!(tags(&file), Err(TAGS_WITH_FILE.to_owned()));
+    }
+
+    #[test]
+    fn tags_fit_into_an_announcement() {
+        let of = |length| {
+            let tags = tags_of(&[("big", &"x".repeat(length))]).into_iter().collect();
+            node(&File::default(), NodeConfig { tags, ..plain() }).map(|node| node.tags.len())
+        };
+        assert_eq!(of(400), Ok(1));
+        let refused = of(510).expect_err("it is too long");
+        assert!(refused.starts_with("Encoded length of tags exceeds limit of 512 bytes"), "{refused}");
+    }
+
+    #[test]
+    fn keys_are_base64_first_and_long_enough_later() {
+        let of = |word| key(&File { encrypt_key: Some(Secret::from(word)), ..File::default() });
+        assert_eq!(of("!!"), Err("Invalid encryption key: illegal base64 data at input byte 0".to_owned()));
+        let short = of("YWJj").expect("it is base64").expect("it was given");
+        assert_eq!(keyring(short), Err("key size must be 16, 24 or 32 bytes".to_owned()));
+        let good = of("AAAAAAAAAAAAAAAAAAAAAA==").expect("it is base64").expect("it was given");
+        assert_eq!(keyring(good).map(|ring| ring.keys().len()), Ok(1));
+    }
+
+    #[test]
+    fn discovery_uses_what_is_left_of_the_families() {
+        let of = |discover: &str, interface: &str, ipv4: bool, ipv6: bool| {
+            let given = |name: &str| text(name).filter(|name| !name.is_empty());
+            discovery(&File {
+                discover: given(discover),
+                mdns_interface: given(interface),
+                mdns_disable_ipv4: Some(ipv4),
+                mdns_disable_ipv6: Some(ipv6),
+                ..File::default()
+            })
+        };
+        assert_eq!(of("x", "lo", false, false), Ok(Some(vec![Family::V4, Family::V6])));
+        assert_eq!(of("x", "", true, false), Ok(Some(vec![Family::V6])));
+        assert_eq!(of("", "", true, true), Ok(None));
+        let refused = "mDNS interface specified without enabling mDNS discovery";
+        assert_eq!(of("", "lo", false, false), Err(refused.to_owned()));
+        let refused = "Invalid mDNS configuration: both IPv4 and IPv6 are disabled";
+        assert_eq!(of("x", "lo", true, true), Err(refused.to_owned()));
+    }
+
+    /// Each text is what the reference says.
+    #[test]
+    fn files_of_tags_and_keys_are_read() {
+        let tags = |bytes: &[u8]| kept_tags(bytes).map(|tags| tags.into_iter().collect::<Vec<_>>());
+        assert_eq!(tags(br#"{"b":null,"a":"x","b":"y"}"#), Ok(tags_of(&[("a", "x"), ("b", "y")])));
+        assert_eq!(tags(b" null "), Ok(Vec::new()));
+        let refused = [
+            (&b"{\"b\":[],\"a\":1}"[..], "json: cannot unmarshal array into Go value of type string"),
+            (b"[]", "json: cannot unmarshal array into Go value of type map[string]string"),
+            (b"true", "json: cannot unmarshal bool into Go value of type map[string]string"),
+            (b"", "unexpected end of JSON input"),
+            (b"{} x", "invalid character 'x' after top-level value"),
+        ];
+        for (bytes, why) in refused {
+            assert_eq!(tags(bytes), Err(format!("Failed to decode tags file: {why}")));
+        }
+        let key = "MDEyMzQ1Njc4OWFiY2RlZg==";
+        let other = "ZmVkY2JhOTg3NjU0MzIxMA==";
+        let ring = kept_keys(format!("[\"{key}\", \"{other}\"]").as_bytes()).expect("both are keys");
+        assert_eq!((ring.primary().to_base64(), ring.keys().len()), (key.to_owned(), 2));
+        let refused = [
+            ("[]".to_owned(), "Keyring file contains no keys"),
+            ("null".to_owned(), "Keyring file contains no keys"),
+            (
+                "{}".to_owned(),
+                "Failed to decode keyring file: json: cannot unmarshal object into Go value of type []string",
+            ),
+            (
+                "[1]".to_owned(),
+                "Failed to decode keyring file: json: cannot unmarshal number into Go value of type string",
+            ),
+            ("".to_owned(), "Failed to decode keyring file: unexpected end of JSON input"),
+            (
+                "[\"AAAA\",\"***\"]".to_owned(),
+                "Failed to decode key from keyring: illegal base64 data at input byte 0",
+            ),
+            ("[null]".to_owned(), "Failed to restore keyring: Empty primary key not allowed"),
+            (
+                format!("[\"{key}\",\"AAAA\"]"),
+                "Failed to restore keyring: key size must be 16, 24 or 32 bytes",
+            ),
+        ];
+        for (bytes, why) in refused {
+            assert_eq!(kept_keys(bytes.as_bytes()).map(|_| ()), Err(why.to_owned()), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn sources_are_merged_in_their_order() {
+        let file = |path: &str, bytes: &[u8]| ConfigFile { path: path.to_owned(), bytes: bytes.to_vec() };
+        let files =
+            [file("a", b"{\"bind\":\"x\",\"log_level\":\"warn\"}"), file("b", b"{\"bind\":\"y\"}\n{}")];
+        let flags = File { log_level: text("debug"), ..File::default() };
+        let merged = merge(&files, &flags).expect("both are right");
+        assert_eq!((merged.file.bind, merged.file.log_level), (text("y"), text("debug")));
+        assert_eq!(merged.skipped, ["what follows the first JSON value of 'b' on line 2 is ignored"]);
+        assert_eq!(merge(&[file("c", b"")], &flags), Err("Error decoding 'c': EOF".to_owned()));
+    }
+
+    #[test]
+    fn everything_wrong_is_found_with_its_key() {
+        let file = File {
+            event_handlers: vec![HandlerSpec::Line("x".into()), HandlerSpec::Line("bogus=x".into())],
+            log_level: text("x"),
+            log_format: text("x"),
+            syslog_facility: text("x"),
+            encrypt_key: Some(Secret::from("AAAA")),
+            keyring_file: Some("k".into()),
+            profile: text("x"),
+            protocol: Some(9),
+            user_event_size_limit: Some(10_000),
+            label: text(&"x".repeat(300)),
+            mdns_interface: text("lo"),
+            tags: tags_of(&[("big", &"x".repeat(510))]),
+            tags_file: Some("t".into()),
+            ..File::default()
+        };
+        let keys =
+            |problems: Vec<Problem>| problems.into_iter().map(|problem| problem.key).collect::<Vec<_>>();
+        let alone = [
+            "event_handlers[1]",
+            "log_level",
+            "log_format",
+            "syslog_facility",
+            "encrypt_key",
+            "profile",
+            "protocol",
+            "user_event_size_limit",
+            "label",
+        ];
+        assert_eq!(keys(problems(&file)), alone);
+        assert_eq!(keys(conflicts(&file)), ["mdns.interface", "tags", "tags_file", "keyring_file"]);
+    }
+}

@@ -68,14 +68,16 @@ impl Run {
 
     /// When there is something to say or to do.
     pub(super) fn deadline(&self) -> Instant {
-        let warning = self.started + self.warn_after;
+        let warning = if self.is_out_of_time() { Instant::NEVER } else { self.started + self.warn_after };
         self.stop.map_or(warning, |(at, _)| at.min(warning))
     }
 
-    /// Says and does what is due; whether it is given up.
+    /// Says or does what is due at the deadline; whether it is given up.
     pub(super) fn on_time(&mut self, id: ChildId, cx: &mut Cx<'_>) -> bool {
-        self.warn(cx);
-        let Some((_, stop)) = self.stop.filter(|&(at, _)| at <= cx.clock.now) else { return false };
+        let Some((_, stop)) = self.stop.filter(|&(at, _)| at <= cx.clock.now) else {
+            self.warn(cx);
+            return false;
+        };
         let next = match stop {
             Stop::Ask => {
                 cx.out.kill(id, Kill::Politely);
@@ -91,11 +93,9 @@ impl Run {
         false
     }
 
+    /// Says how long it runs.
     fn warn(&mut self, cx: &mut Cx<'_>) {
         let ran = cx.clock.now.since(self.started);
-        if self.is_out_of_time() || ran < self.warn_after {
-            return;
-        }
         let command = escape::line(&self.handler.command);
         let text = if self.warn_after == HANDLER_SLOW {
             format!("Script '{command}' slow, execution exceeding 1s")

@@ -127,7 +127,7 @@ impl Session {
         );
         let command = Command::UserEvent {
             name: core_text(&body.name),
-            payload: body.payload.map(Vec::into_boxed_slice),
+            payload: if_any(body.payload),
             coalesce: body.coalesce,
         };
         self.hand_over(seq, Awaited::Event, command, cx)
@@ -215,7 +215,7 @@ impl Session {
         };
         let params = QueryParams {
             name: core_text(&body.name),
-            payload: body.payload.map(Vec::into_boxed_slice),
+            payload: if_any(body.payload),
             nodes: body.filter_nodes.iter().map(core_text).collect(),
             tags: body.filter_tags.iter().map(|(tag, expr)| (core_text(tag), core_text(expr))).collect(),
             ack: body.request_ack,
@@ -248,6 +248,11 @@ pub(super) fn refusal(awaited: Awaited, why: &CommandError, cx: &mut Cx<'_>) -> 
         Awaited::Respond | Awaited::Plain | Awaited::KeyChange | Awaited::KeyList => {}
     }
     why.to_string()
+}
+
+/// An empty payload is none: between nodes there is no difference, and the reference makes none here.
+fn if_any(payload: Option<Vec<u8>>) -> Option<Box<[u8]>> {
+    payload.filter(|payload| !payload.is_empty()).map(Vec::into_boxed_slice)
 }
 
 /// Takes as long for a token that is nearly right as for one that is all wrong. The length is no secret.

@@ -64,7 +64,7 @@ pub(super) fn of_agent(cx: &Cx<'_>) -> Stats {
 fn serf(cx: &Cx<'_>) -> TextMap {
     let stats = cx.node.stats();
     let number = |number: u64| Text::from(number.to_string());
-    section([
+    let mut section = section([
         ("members", number(stats.members as u64)),
         ("failed", number(stats.failed as u64)),
         ("left", number(stats.left as u64)),
@@ -76,8 +76,11 @@ fn serf(cx: &Cx<'_>) -> TextMap {
         ("event_queue", number(stats.event_queue as u64)),
         ("query_queue", number(stats.query_queue as u64)),
         ("encrypted", stats.encrypted.to_string().into()),
-        ("coordinate_resets", number(stats.coordinate_resets)),
-    ])
+    ]);
+    if cx.config.node.coordinates {
+        section.insert("coordinate_resets".into(), number(stats.coordinate_resets));
+    }
+    section
 }
 
 /// The five sums are always there; what makes them up only when there is any.

@@ -31,7 +31,7 @@ pub(super) fn all(file: &File, name: &Text, handlers: &[Handler], rpc: &Rpc) -> 
     let kept = [("tags", &file.tags_file), ("keyring", &file.keyring_file)];
     for (what, path) in kept {
         if let Some(why) = path.as_deref().and_then(|path| files::check_savable(path).err()) {
-            warnings.push(format!("the {what} file cannot be written, so no change will be kept: {why}"));
+            warnings.push(format!("the {what} file cannot be written: {why}"));
         }
     }
     for handler in handlers {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod encrypted;
+mod hostile;
 mod mixed;
 mod namespaces;
 mod serfclient;

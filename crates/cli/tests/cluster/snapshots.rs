@@ -45,13 +45,13 @@ fn a_crash_is_survived(before: Program, after: Program, net: u8) {
     let pair = Pair::new(&format!("crash-{net}"), net);
     let mut second = pair.second(before, &[&format!("-join=127.62.{net}.1")]);
     pair.fire("old news");
-    pair.wait_for_line("alive: first");
     // Serf writes what it has gathered only when there is more to write.
-    let more = || {
+    let is_written = || {
         client(Program::Villein, &pair.first, &["event", "-coalesce=false", "more", "filler"]);
-        pair.folder.read("snapshot").contains("event-clock: ")
+        let snapshot = pair.folder.read("snapshot");
+        snapshot.contains("alive: first") && snapshot.contains("event-clock: ")
     };
-    wait_until("the snapshot knows of events", more, || pair.folder.read("snapshot"));
+    wait_until("the snapshot knows the other member and of events", is_written, || pair.folder.read("snapshot"));
     second.signal("KILL");
     second.wait();
     pair.wait_for("failed");

@@ -91,9 +91,11 @@ impl Shell {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command to its end, which must not be far.
     pub(crate) fn run(&self, case: &Case) -> Printed {
-        let mut command = self.command(case);
+        let mut limited = self.clone();
+        limited.wrapper.splice(0..0, ["timeout", "--foreground", "--signal=KILL", "60"].map(str::to_owned));
+        let mut command = limited.command(case);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut stdin = child.stdin.take().expect("it is piped");
@@ -263,7 +265,7 @@ impl Replay {
         for case in &self.differences {
             self.problems.push(format!("an intended difference never occurred: {} ({})", case.line, case.why));
         }
-        self.problems.into_iter().map(|problem| format!("{}: {problem}\n", self.name)).collect()
+        self.problems.into_iter().map(|problem| format!("{}: {}\n", self.name, folded(&problem))).collect()
     }
 }
 
@@ -353,6 +355,19 @@ fn parse(text: &str) -> Vec<Step> {
         }
     }
     steps
+}
+
+/// Long runs of one letter are abbreviated, as in the transcripts.
+fn folded(text: &str) -> String {
+    let mut folded = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("xxxxxxxxxxxxxxxxxxxx") {
+        let length = rest[at..].bytes().take_while(|&byte| byte == b'x').count();
+        folded.push_str(&rest[..at]);
+        folded.push_str(&format!("<<x repeated {length} times>>"));
+        rest = &rest[at + length..];
+    }
+    folded + rest
 }
 
 /// Long runs of one letter are abbreviated.

@@ -145,7 +145,7 @@ fn numbers(text: &str) -> String {
 
 /// What ours tells besides.
 fn without_our_sections(text: &str) -> String {
-    const OURS: [&str; 1] = ["dropped"];
+    const OURS: [&str; 2] = ["dropped", "handlers"];
     let mut is_ours = false;
     let mut kept = String::new();
     for line in text.lines() {
@@ -204,25 +204,19 @@ fn without_time(line: &str) -> String {
     }
 }
 
-/// Lines and those that belong to them, by what a first line looks like.
-fn entries(text: &str, is_first: fn(&str) -> bool) -> Vec<Vec<String>> {
-    let mut entries: Vec<Vec<String>> = Vec::new();
-    for line in source_ports(text).lines().map(without_time) {
-        match entries.last_mut() {
-            Some(entry) if !is_first(&line) => entry.push(line),
-            _ => entries.push(vec![line]),
-        }
-    }
-    entries
-}
-
 fn joined(entries: &[Vec<String>]) -> String {
     entries.concat().iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Log lines without their times, and events with their fields sorted; all in one order.
 fn log_and_events(text: &str) -> String {
-    let mut entries = entries(text, |line| !line.starts_with('\t'));
+    let mut entries: Vec<Vec<String>> = Vec::new();
+    for line in source_ports(text).lines().map(without_time) {
+        match entries.last_mut() {
+            Some(entry) if line.starts_with('\t') => entry.push(line),
+            _ => entries.push(vec![line]),
+        }
+    }
     entries.retain(|entry| !is_chance(&entry[0]));
     for entry in &mut entries {
         entry[1..].sort();
@@ -231,22 +225,39 @@ fn log_and_events(text: &str) -> String {
     joined(&entries)
 }
 
-/// The banner as it is, then what the agent says of itself in its order, then its log lines in one order.
+/// What an agent says of itself in its order, then its log lines in one order.
 fn agent(text: &str) -> String {
-    const LOG: &str = "==> Log data will now stream in as it occurs:\n";
-    let text = source_ports(text);
-    let Some((banner, log)) = text.split_once(LOG) else { return text };
-    let is_first = |line: &str| line.starts_with("==> ") || line.starts_with("    <time> [");
-    let mut entries = entries(log, is_first);
-    entries.retain(|entry| !is_chance(&entry[0]));
-    let (said, mut logged): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry[0].starts_with("==> "));
+    let (mut said, mut logged) = (Vec::new(), Vec::new());
+    let mut is_logged = false;
+    for line in source_ports(text).lines().map(without_time) {
+        if line.starts_with("    <time> [") {
+            is_logged = true;
+            logged.push(vec![line]);
+        } else if line.starts_with("==> ") || !is_logged {
+            is_logged = false;
+            said.push(vec![line]);
+        } else {
+            logged.last_mut().expect("a line was logged").push(line);
+        }
+    }
+    logged.retain(|entry| !is_chance(&entry[0]));
     logged.sort();
-    format!("{banner}{LOG}{}{}", joined(&said), joined(&logged))
+    logged.dedup_by(|next, one| next == one && is_repeated(&one[0]));
+    // Metrics, if an interval of ten seconds has just ended.
+    said.retain(|entry| !entry[0].contains(" UTC]["));
+    format!("{}{}", joined(&said), joined(&logged))
+}
+
+/// Log lines that come once or more: each packet shows the same conflict, and an event can be delivered in parts.
+fn is_repeated(line: &str) -> bool {
+    const REPEATED: [&str; 3] = ["Conflicting address for", "Name conflict for", "Received event: member-"];
+    REPEATED.iter().any(|part| line.contains(part))
 }
 
 /// Log lines that come or not, or more than once, as the moment has it.
 fn is_chance(line: &str) -> bool {
-    const CHANCE: [&str; 9] = [
+    const CHANCE: [&str; 10] = [
+        "[WARN] memberlist: did not run for",
         "[ERR] memberlist: Failed fallback ping",
         "[INFO] memberlist: Suspect ",
         "[INFO] memberlist: Marking ",

@@ -6,6 +6,7 @@
 use super::Serf;
 use super::clock::Clock;
 use super::filters;
+use super::internal::is_harmful;
 use super::ring::{Heard, Ring};
 use crate::broadcast::SerfQueue;
 use crate::command::{CommandError, Size};
@@ -138,6 +139,9 @@ impl Serf {
         let Some(addr) = WireAddr::from_bytes(query.addr) else {
             return cx.note(Note::SerfMalformed { why: "a query without an address".to_owned() });
         };
+        if is_harmful(query) {
+            return cx.note(Note::SerfMalformed { why: "a key query without a request".to_owned() });
+        }
         let allowance = match filters::allowance(query) {
             Ok(allowance) => allowance,
             Err(note) => return cx.note(note),

@@ -355,6 +355,52 @@ mod tests {
     }
 
     #[test]
+    fn everybody_owes_an_answer_and_an_ack_if_wanted() {
+        for acks in [true, false] {
+            let mut asking = asking(acks);
+            asking.running.get_mut(&3).unwrap().awaited = ["a".into(), "b".into()].into();
+            let mut is_over = |response: &Response<'_>| {
+                asking.collect(response, NOW);
+                asking.running.get_mut(&3).unwrap().settle(&response.from.into())
+            };
+            assert!(!is_over(&response("a", 0)));
+            assert!(!is_over(&response("a", flags::ACK)));
+            // Who is not waited for makes no difference.
+            assert!(!is_over(&response("c", flags::ACK)) && !is_over(&response("c", 0)));
+            // The ack of the last one may be overtaken by its answer.
+            assert_eq!(is_over(&response("b", 0)), !acks);
+            assert_eq!(is_over(&response("b", flags::ACK)), acks);
+        }
+    }
+
+    #[test]
+    fn a_query_that_ended_early_is_remembered_for_its_time() {
+        let at = Instant::from_nanos;
+        let mut asking = asking(false);
+        assert!(asking.end(3, NOW).is_some() && asking.end(3, NOW).is_none());
+        assert_eq!(asking.collect(&response("a", 0), at(100)), Collected::Late);
+        assert_eq!(asking.collect(&response("a", flags::ACK), at(100)), Collected::Late);
+        assert_eq!(asking.collect(&response("a", 0), at(101)), Collected::Unexpected);
+        assert_eq!(asking.collect(&Response { id: 8, ..response("a", 0) }, NOW), Collected::Unexpected);
+        // The newest are remembered, and none that is of no more use.
+        let running = self::asking(false).running.remove(&3).unwrap();
+        let deadline = at(1000);
+        for ltime in 4..4 + limits::ENDED_QUERIES as u64 {
+            asking.running.insert(ltime, Running { deadline, ..running.clone() });
+            asking.end(ltime, NOW);
+        }
+        assert_eq!(asking.ended.len(), limits::ENDED_QUERIES);
+        assert_eq!(asking.collect(&response("a", 0), NOW), Collected::Unexpected);
+        asking.running.insert(9999, Running { deadline: at(3000), ..running.clone() });
+        asking.end(9999, at(1001));
+        assert_eq!(asking.ended.len(), 1);
+        // One whose time is over has no answers to come.
+        asking.running.insert(10_000, running);
+        asking.end(10_000, at(1002));
+        assert_eq!(asking.ended.len(), 1);
+    }
+
+    #[test]
     fn a_running_query_keeps_its_place() {
         let mut asking = asking(false);
         assert_eq!((asking.has_room(3), asking.has_room(4)), (false, true));

@@ -12,14 +12,24 @@ use crate::member::Tags;
 use crate::note::Note;
 use crate::text::Text;
 use crate::wire::message::{Filter, Query};
-use crate::wire::serf::decode_filter;
+use crate::wire::serf::{Fault, decode_filter};
 
-/// What the filters of a query may cost. A note says that there are too many; such a query is not passed on
-/// either, because it is no better for others.
+/// What the filters of a query may cost. A note says that there are too many, or that one is broken; such a query
+/// is not passed on either, because it is no better for others: agents of the reference reserve memory for as many
+/// names as a filter claims to list, and die of it (gossip.md 2.2).
 pub(super) fn allowance(query: &Query<'_>) -> Result<Allowance, Note> {
     let count = query.filters.len();
-    Allowance::new(count, limits::QUERY_EXPRESSIONS_TEXT)
-        .ok_or_else(|| Note::FilterLimit { name: query.name.into(), count })
+    let allowance = Allowance::new(count, limits::QUERY_EXPRESSIONS_TEXT)
+        .ok_or_else(|| Note::FilterLimit { name: query.name.into(), count })?;
+    if query.filters.iter().any(|filter| is_broken(filter)) {
+        return Err(Note::FilterMalformed);
+    }
+    Ok(allowance)
+}
+
+/// Whether a filter is none of its kind. What an unknown kind looks like only others know.
+fn is_broken(filter: &[u8]) -> bool {
+    decode_filter(filter).is_err_and(|error| !matches!(error.fault, Fault::Kind(_)))
 }
 
 /// Whether all filters match. A note says that one cannot be understood, which is as if it did not match.
@@ -98,9 +108,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_broken_is_not_passed_on() {
+        let passes = |filter: &[u8]| {
+            let query = Query { filters: vec![&[0, 0x90], filter], ..Query::default() };
+            match allowance(&query) {
+                Ok(_) => true,
+                Err(note) => {
+                    assert_eq!(note, Note::FilterMalformed);
+                    false
+                }
+            }
+        };
+        // Lists that claim more names than there are, up to 2^32 - 1.
+        assert!(!passes(b"\x00\xdd\xff\xff\xff\xff"));
+        assert!(!passes(b"\x00\xdd\x00\x10\x00\x00"));
+        assert!(!passes(b"\x00\x92\xa1a"));
+        assert!(!passes(b"\x01\x81\xa4Expr\xdb\xff\xff\xff\xf0"));
+        assert!(!passes(&[1]));
+        // Others may know this kind, and may compile this expression.
+        assert!(passes(&[7, 0x80]));
+        assert!(passes(&tag("role", "(web")));
+        assert!(passes(&encoded(&Filter::Nodes(vec![b"beta"]))));
+    }
+
+    #[test]
     fn what_cannot_be_understood_does_not_match() {
         assert_eq!(ask(&[vec![7, 0x80]]), Err(Note::FilterMalformed));
-        assert_eq!(ask(&[vec![1]]), Err(Note::FilterMalformed));
         let why = |expr: &str| match ask(&[tag("role", expr)]) {
             Err(Note::FilterInvalid { expr: named, why }) => {
                 assert_eq!(named, Text::from(expr));

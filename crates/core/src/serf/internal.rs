@@ -10,6 +10,7 @@ use crate::cx::Cx;
 use crate::note::Note;
 use crate::text::Text;
 use crate::time::Instant;
+use crate::wire::message::Query;
 
 /// The beginning of their names.
 pub(super) const PREFIX: &[u8] = b"_serf_";
@@ -38,6 +39,13 @@ impl Internal {
             _ => return None,
         })
     }
+}
+
+/// Whether a query must not be passed on: agents of the reference die of a key operation without a request
+/// (gossip.md 20.1).
+pub(super) fn is_harmful(query: &Query<'_>) -> bool {
+    matches!(Internal::named(query.name), Some(Internal::Change(_)))
+        && query.payload.unwrap_or_default().is_empty()
 }
 
 impl Serf {

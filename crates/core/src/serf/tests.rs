@@ -535,6 +535,47 @@ fn a_query_with_too_many_filters_is_neither_heard_nor_passed_on() {
 }
 
 #[test]
+fn what_ends_agents_of_the_reference_is_neither_heard_nor_passed_on() {
+    let mut world = World::joined(3, |_, _| {});
+    for (number, name) in
+        [b"_serf_install-key", b"_serf_remove-key" as &[u8], b"_serf_use-key"].iter().enumerate()
+    {
+        for (id, payload) in [(1, None), (2, Some(&b""[..]))] {
+            let query = Query {
+                ltime: 50 + number as u64,
+                id,
+                addr: &[127, 0, 0, 1],
+                port: 7946,
+                source_node: b"a",
+                name,
+                payload,
+                ..Query::default()
+            };
+            world.inject(0, 1, &SerfMessage::Query(query));
+        }
+    }
+    assert_eq!(world.noted(1, "SerfMalformed"), 6);
+    assert_eq!(world.nodes[1].stats().query_queue, 0);
+    world.run(seconds(2));
+    assert_eq!(world.noted(2, "SerfMalformed") + world.noted(2, "KeyQueryFailed"), 0);
+}
+
+/// With one time for both, the answers to the first would be taken for answers to the second.
+#[test]
+fn queries_that_are_started_together_have_times_of_their_own() {
+    let mut world = World::joined(2, |_, _| {});
+    let mut start = || {
+        let params = QueryParams { name: "load".into(), ..QueryParams::default() };
+        match world.reply_to(0, Command::Query(params), seconds(0)) {
+            Reply::QueryStarted { key } => key.ltime,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (first, second) = (start(), start());
+    assert!(second > first);
+}
+
+#[test]
 fn refused_queries_are_not_sent() {
     let mut world = World::joined(1, |_, config| config.protocol = 3);
     let query = |name: &str| Command::Query(QueryParams { name: name.into(), ..Default::default() });

@@ -10,6 +10,7 @@ use villein_core::command::{Command, CommandId, QueryParams, Reply};
 use villein_core::config::Config;
 use villein_core::io::{Action, Input, Outbox, StoreOp, StreamEvent, StreamId, StreamOp};
 use villein_core::member::{Event, MemberEventKind, QueryKey, Status, WireAddr};
+use villein_core::metric::Metrics;
 use villein_core::note::Note;
 use villein_core::snapshot::Restored;
 use villein_core::text::Text;
@@ -249,6 +250,11 @@ impl Lab {
 
     pub(crate) fn node(&self, index: usize) -> &Node {
         &self.hosts[index].node
+    }
+
+    /// What it measured since the last call.
+    pub(crate) fn take_metrics(&mut self, index: usize) -> Metrics {
+        self.hosts[index].node.take_metrics()
     }
 
     /// How many inputs made the node send a datagram, and how many datagrams.

@@ -13,7 +13,7 @@ const SILENT: &str = "serf agent -node=silent -bind=127.0.0.9 -rpc-addr=127.0.0.
 fn agents_print_what_the_reference_prints() {
     if can_make_hosts() {
         replay(&[
-            addresses, names, joins, ipv6, no_flags, discovery, old_events, signals, name_conflict, silence, protocols,
+            addresses, names, joins, ipv6, no_flags, discovery, old_events, signals, name_conflict, silence,
         ]);
     }
 }
@@ -59,7 +59,7 @@ fn joins() -> Vec<String> {
     replay.play();
 
     // n2 starts when n1 has tried three times.
-    let n1 = replay.start();
+    let mut n1 = replay.start();
     n1.wait_for_times("retrying in 1s", 3);
     let n2 = host.agent(N2);
     replay.settle(n1);
@@ -71,11 +71,11 @@ fn joins() -> Vec<String> {
 fn ipv6() -> Vec<String> {
     let host = Host::new("ipv6");
     let mut replay = open(&host, "agent/ipv6");
-    let six = replay.start();
+    let mut six = replay.start();
     six.wait_for("Serf agent starting");
-    let seven = replay.start();
-    replay.check(&six);
-    replay.check(&seven);
+    let mut seven = replay.start();
+    replay.check(&mut six);
+    replay.check(&mut seven);
     replay.finish()
 }
 
@@ -83,8 +83,8 @@ fn no_flags() -> Vec<String> {
     let host = Host::new("bind");
     host.add_interface("10.77.0.1/24");
     let mut replay = open(&host, "agent/default-bind");
-    let agent = replay.start();
-    replay.check(&agent);
+    let mut agent = replay.start();
+    replay.check(&mut agent);
     replay.finish()
 }
 
@@ -92,11 +92,11 @@ fn discovery() -> Vec<String> {
     let host = Host::new("discovery");
     host.add_interface("10.77.0.1/24");
     let mut replay = open(&host, "agent/discover");
-    let n1 = replay.start();
+    let mut n1 = replay.start();
     n1.wait_for("Received event: member-join");
-    let n2 = replay.start();
-    replay.check(&n1);
-    replay.check(&n2);
+    let mut n2 = replay.start();
+    replay.check(&mut n1);
+    replay.check(&mut n2);
     replay.play();
     drop((n1, n2));
     replay.play();
@@ -111,8 +111,8 @@ fn old_events() -> Vec<String> {
     }
     n2.wait_for("user-event: old3");
     let mut replay = open(&host, "agent/replay");
-    let n1 = replay.start();
-    replay.check(&n1);
+    let mut n1 = replay.start();
+    replay.check(&mut n1);
     replay.play();
     replay.finish()
 }
@@ -122,7 +122,7 @@ fn signals() -> Vec<String> {
     let mut n2 = host.agent(N2);
     let mut replay = open(&host, "agent/signals");
     let start = |replay: &mut Replay, until: &str| -> Running {
-        let agent = replay.start();
+        let mut agent = replay.start();
         agent.wait_for(until);
         agent
     };
@@ -171,25 +171,46 @@ fn signals() -> Vec<String> {
 }
 
 fn name_conflict() -> Vec<String> {
+    const N3: &str = "serf agent -node=n3 -bind=127.0.0.3 -rpc-addr=127.0.0.3:7373";
     let host = Host::new("conflict");
     let mut replay = open(&host, "agent/name-conflict");
-    let n3 = replay.start_early("serf agent -node=n3 -bind=127.0.0.3 -rpc-addr=127.0.0.3:7373");
+    let mut n3 = replay.start_early(N3);
     n3.wait_for("Serf agent starting");
-    let first = replay.start();
-    replay.check(&first);
+    let mut first = replay.start();
+    replay.check(&mut first);
     replay.play();
-    replay.settle(n3);
+    replay.check(&mut n3);
+    replay.play();
+    drop((first, n3));
+
+    std::fs::write(host.folder().join("nr.json"), "{\"disable_name_resolution\": true}").expect("the folder is ours");
+    let _n3 = host.agent(N3);
+    let mut first = replay.start();
+    replay.check(&mut first);
+    replay.play();
     replay.finish()
 }
 
-/// A start join that nobody answers.
+/// A start join that nobody answers; then what agents of older protocols can do.
 fn silence() -> Vec<String> {
     let host = Host::new("silence");
-    host.agent(SILENT).signal("STOP");
+    let silent = host.agent(SILENT);
+    silent.signal("STOP");
     let mut replay = open(&host, "agent/misc");
+    for signal in ["INT", "TERM", "HUP"] {
+        let mut n1 = replay.start();
+        n1.wait_for("==> Joining cluster");
+        n1.signal(signal);
+        replay.settle(n1);
+    }
+    replay.play();
+    for protocol in [3, 2] {
+        let n1 = format!("serf agent -node=n1 -bind=127.0.0.1 -protocol={protocol} -tag role=web -tag x=1");
+        let _n1 = host.agent(&n1);
+        for _ in 0..4 {
+            replay.play();
+        }
+    }
+    replay.steps.clear();
     replay.finish()
-}
-
-fn protocols() -> Vec<String> {
-    Vec::new()
 }

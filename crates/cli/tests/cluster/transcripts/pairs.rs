@@ -20,25 +20,25 @@ fn monitor() -> Vec<String> {
     alpha.wait_for("Received event: member-join");
 
     let mut monitor = Replay::open("cli/19-monitor", &host.shell());
-    let watching = monitor.start();
+    let mut watching = monitor.start();
     watching.wait_for("Accepted client");
     for line in
         ["event deploy 1.2.3", "query -timeout=300ms load", "query -timeout=300ms x arg", "tags -set m=1"]
     {
         assert_eq!(host.run(&format!("serf {line}")).exit, "0", "{line}");
     }
-    monitor.watch(&watching);
+    monitor.watch(&mut watching);
     watching.interrupt();
     monitor.settle(watching);
 
-    let watching = monitor.start();
+    let mut watching = monitor.start();
     watching.wait_for("Received event: member-update");
     host.run("serf event -coalesce=false deploy 1.2.3");
-    monitor.watch(&watching);
+    monitor.watch(&mut watching);
     watching.interrupt();
     monitor.settle(watching);
 
-    let watching = monitor.start();
+    let mut watching = monitor.start();
     watching.interrupt();
     monitor.settle(watching);
 
@@ -46,7 +46,7 @@ fn monitor() -> Vec<String> {
     monitor.play();
     monitor.play();
 
-    let watching = monitor.start();
+    let mut watching = monitor.start();
     watching.wait_until_interruptible();
     host.run("serf leave");
     monitor.settle(watching);

@@ -264,6 +264,39 @@ fn labels_must_be_equal() {
     assert_eq!(open(&mut plain, b""), Err(Refusal::Empty));
 }
 
+/// A proxy in front of the node has checked the label and taken it off, on datagrams and on streams.
+#[test]
+fn who_skips_the_label_check_wants_no_header_and_still_authenticates_the_label() {
+    for key in [None, Some(KEY)] {
+        let mut sender = codec(b"east", key, false);
+        let mut skipping = Codec::new(Settings { skip_inbound_label_check: true, ..sender.settings.clone() });
+        let mut rng = Rng::new([1; 32]);
+        let datagram = seal(&mut sender, &[b"\x08x"], false);
+        let request = made(|out| sender.seal_stream(b"\x00\x80", true, &mut rng, out));
+        let header = b"\xf4\x04east".len();
+        assert_eq!(open(&mut skipping, &datagram), Err(Refusal::Label), "a double label");
+        assert_eq!(read(Side::Accepted, &mut skipping, &request), Err(StreamRefusal::Label));
+        assert_eq!(open(&mut skipping, &datagram[header..]), Ok(vec![b"\x08x".to_vec()]));
+        assert_eq!(read(Side::Accepted, &mut skipping, &request[header..]), Ok(true));
+        // What it sends is labelled as ever, and responses are not.
+        let datagram = seal(&mut skipping, &[b"\x08x"], false);
+        assert_eq!(open(&mut sender, &datagram), Ok(vec![b"\x08x".to_vec()]));
+        let request = made(|out| skipping.seal_stream(b"\x00\x80", true, &mut rng, out));
+        assert_eq!(read(Side::Accepted, &mut sender, &request), Ok(true));
+        let response = made(|out| skipping.seal_stream(b"\x02\x80", false, &mut rng, out));
+        assert_eq!(read(Side::Dialed, &mut sender, &response), Ok(true));
+        // Another cluster's packets, of which the label was taken off without a look, open with keys only if they
+        // were sealed under this label.
+        let mut west = Codec::new(Settings { label: b"west".to_vec(), ..sender.settings.clone() });
+        let foreign = seal(&mut west, &[b"\x08x"], false);
+        let opened = open(&mut skipping, &foreign[header..]);
+        assert_eq!(opened.is_ok(), key.is_none(), "{opened:?}");
+        // Without a label of its own, a header is one too many all the same.
+        let mut bare = Codec::new(Settings { label: Vec::new(), ..skipping.settings.clone() });
+        assert_eq!(open(&mut bare, &seal(&mut sender, &[b"\x08x"], false)), Err(Refusal::Label));
+    }
+}
+
 #[test]
 fn encryption_is_demanded_unless_it_is_being_introduced() {
     let mut other = codec(b"", Some(b"fedcba9876543210"), false);
@@ -303,6 +336,27 @@ fn nesting_and_expansion_end() {
 }
 
 /// A part that is refused leaves the others alone, up to a bound.
+#[test]
+fn a_packet_may_be_as_long_as_a_datagram() {
+    let mut codec = codec(b"", None, false);
+    let message = [8; 500];
+    let datagram = seal(&mut codec, &[&message[..]; limits::COMPOUND_PARTS], true);
+    assert!(datagram.len() > 60_000);
+    assert_eq!(open(&mut codec, &datagram), Ok(vec![message.to_vec(); limits::COMPOUND_PARTS]));
+}
+
+#[test]
+#[should_panic(expected = "a message fits a part of a compound")]
+fn an_empty_message_is_never_sent() {
+    batch(&[b"\x08x", b""]);
+}
+
+#[test]
+#[should_panic(expected = "a datagram carries at least one message")]
+fn an_empty_packet_is_never_sent() {
+    seal(&mut codec(b"", None, true), &[], true);
+}
+
 #[test]
 fn refused_parts_are_counted_to_a_bound() {
     let mut codec = codec(b"", None, false);
