@@ -282,7 +282,7 @@ impl Reader<'_> {
         Ok(character)
     }
 
-    /// `uXXXX`, or two of them that make one character; half of such a pair is U+FFFD.
+    /// Behind a backslash: `u` and four digits, or two of these that make one character; half a pair is U+FFFD.
     fn code(&mut self) -> Result<char, Why> {
         let first = self.hex()?;
         if !(0xd800..0xdc00).contains(&first) {

@@ -4,8 +4,10 @@ mod transcript;
 #[path = "agent_start/transcripts.rs"]
 mod transcripts;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Free ports of the loopback address, so that tests do not meet.
@@ -57,7 +59,8 @@ fn what_cannot_start_says_why_on_standard_output() {
         ),
         (
             &big,
-            "Failed to start the Serf agent: Error creating Serf: Encoded length of tags exceeds limit of 512 bytes",
+            "Failed to start the Serf agent: Error creating Serf: Encoded length of tags exceeds limit of 512 bytes \
+             (names 3 + values 510 + encoding 6 = 519 bytes)",
         ),
         (
             "-encrypt=YWJj",
@@ -143,4 +146,151 @@ fn an_agent_whose_output_nobody_reads_ends_like_a_program_in_a_pipeline() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it is our child");
     assert_eq!((output.status.code(), output.stderr), (Some(141), Vec::new()));
+}
+
+/// An empty folder for the files of one test.
+fn folder(test: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    // What an earlier run has left, if there was one.
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("the folder is ours");
+    folder
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    fs::write(folder.join(name), text).expect("the folder is ours");
+}
+
+#[test]
+fn files_of_the_agent_are_opened_before_any_socket() {
+    let folder = folder("kept");
+    write(&folder, "t.json", "{\"a\": 1}");
+    write(&folder, "k.json", "[\"***\"]");
+    fs::create_dir(folder.join("d")).expect("the folder is ours");
+    let setup = "Failed to setup the Serf agent";
+    let create = "Failed to start the Serf agent: Error creating Serf: Failed to setup snapshot: failed to open snapshot";
+    let refused = [
+        (
+            &["-tags-file=t.json"][..],
+            format!(
+                "{setup}: Failed to decode tags file: json: cannot unmarshal number into Go value of type string"
+            ),
+        ),
+        (&["-tags-file=none", "-role=x"], format!("{setup}: Tags config not allowed while using tag files")),
+        (&["-tags-file=d"], format!("{setup}: Failed to read tags file: read d: is a directory")),
+        (&["-keyring-file=none"], format!("{setup}: stat none: no such file or directory")),
+        (
+            &["-keyring-file=k.json"],
+            format!("{setup}: Failed to decode key from keyring: illegal base64 data at input byte 0"),
+        ),
+        (
+            &["-keyring-file=k.json", "-encrypt=AAAAAAAAAAAAAAAAAAAAAA=="],
+            format!("{setup}: Encryption key not allowed while using a keyring"),
+        ),
+        (&["-snapshot=none/s"], format!("{create}: open none/s: no such file or directory")),
+    ];
+    for (flags, message) in refused {
+        // No address is needed to find this out, and a bad one is not noticed.
+        let output = agent(&["-bind=192.0.2.1"]).args(flags).current_dir(&folder).output();
+        let output = output.expect("the program starts");
+        let stdout = String::from_utf8(output.stdout).expect("the output is text");
+        assert!(stdout.ends_with(&format!("==> Starting Serf agent...\n==> {message}\n")), "{stdout}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+#[test]
+fn what_was_restored_is_logged_before_the_agent_runs() {
+    let folder = folder("restored");
+    write(&folder, "t.json", "{\"a\": \"b\", \"c\": null}");
+    write(&folder, "k.json", "[\"AAAAAAAAAAAAAAAAAAAAAA==\", \"MDEyMzQ1Njc4OWFiY2RlZg==\"]");
+    let flags = ["-tags-file=t.json", "-keyring-file=k.json", "-snapshot=s"];
+    let mut child = agent(&FREE)
+        .args(flags)
+        .current_dir(&folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+    let text = read_until(&mut output, "Serf agent starting");
+    child.kill().expect("it is our child");
+    child.wait().expect("it is our child");
+    assert!(text.contains("Encrypted: true\n                       Snapshot: true\n"), "{text}");
+    let tags = text.find("[INFO] agent: Restored 2 tag(s) from t.json\n");
+    let keys = text.find("[INFO] agent: Restored keyring with 2 keys from k.json\n");
+    assert!(tags.is_some() && tags < keys, "{text}");
+}
+
+/// What is printed until the end of the line that holds this.
+fn read_until(output: &mut impl BufRead, wanted: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        assert_ne!(output.read_line(&mut text).expect("the output is text"), 0, "{text}");
+    }
+    text
+}
+
+#[test]
+fn a_hangup_reads_the_files_again() {
+    let folder = folder("reload");
+    write(&folder, "c.json", "{\"tags\": {\"a\": \"1\"}}");
+    let mut child = agent(&FREE)
+        .arg("-config-dir=.")
+        .current_dir(&folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+    read_until(&mut output, "EventMemberJoin: alpha");
+    let signal = |name: &str| {
+        let killed = Command::new("kill").args([name, &child.id().to_string()]).status();
+        assert!(killed.expect("every system has kill").success());
+    };
+    write(&folder, "c.json", "{\"tags\": {\"a\": \"2\"}, \"leave_on_terminate\": true}");
+    signal("-HUP");
+    read_until(&mut output, "[INFO] serf: EventMemberUpdate: alpha");
+    write(&folder, "d.json", "{bad");
+    signal("-HUP");
+    let text = read_until(&mut output, "==> Failed to reload configs");
+    let why =
+        "==> Error decoding 'd.json': invalid character 'b' looking for beginning of object key string\n";
+    assert!(text.contains(why), "{text}");
+    signal("-TERM");
+    assert_eq!(child.wait().expect("it is our child").code(), Some(0));
+}
+
+#[test]
+fn a_log_for_machines_has_standard_output_for_itself() {
+    let folder = folder("json");
+    write(&folder, "c.json", "{\"log_format\": \"json\", \"profile\": \"x\"}");
+    let output = agent(&FREE).arg("-config-file=c.json").current_dir(&folder).output();
+    let output = output.expect("the program starts");
+    assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "==> Unknown profile: x\n");
+}
+
+#[test]
+fn validate_names_file_line_and_key() {
+    let folder = folder("validate");
+    fs::create_dir(folder.join("d")).expect("the folder is ours");
+    write(&folder, "good.json", "{\"node_name\": \"a\", \"retry_interval\": \"1ms\"}");
+    write(&folder, "d/a.json", "{\"encrypt_key\": \"AAAA\",\n\"event_handler\": []}");
+    write(&folder, "d/b.json", "{\"keyring_file\": \"k.json\"}");
+    write(&folder, "d/c.json", "{\"encrypt_key\": \"AAAAAAAAAAAAAAAAAAAAAA==\"}");
+    let validate = |paths: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_villein"));
+        let output = command.arg("validate").args(paths).current_dir(&folder).output();
+        let output = output.expect("the program starts");
+        (output.status.code(), String::from_utf8(output.stdout).expect("the output is text"))
+    };
+    let low = "Warning: 'RetryInterval' is too low. Setting to 1s\n";
+    assert_eq!(validate(&["good.json"]), (Some(0), format!("good.json: ok\n{low}")));
+    let expected = "Error reading 'none': open none: no such file or directory\n\
+                    d/a.json:2: 'event_handler': is unknown; did you mean 'event_handlers'?\n\
+                    d/b.json:1: 'keyring_file': Encryption key not allowed while using a keyring\n\
+                    d/c.json: ok\n";
+    assert_eq!(validate(&["d", "none"]), (Some(1), expected.to_owned()));
+    let (status, text) = validate(&[]);
+    assert_eq!(status, Some(1));
+    assert!(text.starts_with("At least one file or directory must be specified.\n\nUsage: "), "{text}");
 }

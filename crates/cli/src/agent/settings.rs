@@ -61,3 +61,89 @@ pub(super) fn sources(args: &AgentArgs) -> Result<Sources, String> {
         ..Sources::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::program;
+    use clap::FromArgMatches;
+    use villein_core::text::Secret;
+
+    fn read(flags: &[&str]) -> Result<Sources, String> {
+        let words = ["villein", "agent"].iter().chain(flags);
+        let matches = program().try_get_matches_from(words).expect("clap knows the flags");
+        let (_, matches) = matches.subcommand().expect("it is a command");
+        sources(&AgentArgs::from_arg_matches(matches).expect("every value is right"))
+    }
+
+    fn text(text: &str) -> Option<Text> {
+        Some(Text::from(text))
+    }
+
+    #[test]
+    fn nothing_typed_is_nothing_said() {
+        assert_eq!(read(&[]), Ok(Sources::default()));
+        let empty = read(&["--config-file=", "--retry-interval=", "--reclaim-time="]);
+        assert_eq!(empty, Ok(Sources::default()));
+    }
+
+    #[test]
+    fn every_flag_has_its_setting() {
+        let flags = "--node=n --role=r --tag=a=b=c --tag=d= --tags-file=t --bind=b --advertise=x --iface=i \
+                     --rpc-addr=p --encrypt=k --keyring-file=f --log-level=l --log-format=json --protocol=4 \
+                     --profile=wan --event-handler=h --join=j --retry-join=q --retry-max=3 --retry-interval=2s \
+                     --replay=true --snapshot=s --rejoin=false --discover=c --mdns-iface=m \
+                     --mdns-disable-ipv4=true --mdns-disable-ipv6=false --reclaim-time=1s --syslog=true \
+                     --disable-compression=true --broadcast-timeout=3s --disable-coordinates=true --label=L \
+                     --skip-inbound-label-check=true --gossip-verify-incoming=false \
+                     --gossip-verify-outgoing=false --config-file=one --config-dir=two --config-file=three";
+        let sources = read(&flags.split_whitespace().collect::<Vec<_>>()).expect("every value is right");
+        assert_eq!(sources.paths, ["one", "two", "three"].map(std::path::PathBuf::from));
+        let expected = File {
+            node_name: text("n"),
+            role: text("r"),
+            tags: vec![("a".into(), "b=c".into()), ("d".into(), "".into())],
+            tags_file: Some("t".into()),
+            bind: text("b"),
+            advertise: text("x"),
+            interface: text("i"),
+            rpc_addr: text("p"),
+            encrypt_key: Some(Secret::from("k")),
+            keyring_file: Some("f".into()),
+            log_level: text("l"),
+            log_format: text("json"),
+            protocol: Some(4),
+            profile: text("wan"),
+            event_handlers: vec![HandlerSpec::Line("h".into())],
+            start_join: vec!["j".into()],
+            retry_join: vec!["q".into()],
+            retry_max_attempts: Some(3),
+            retry_interval_ns: Some(2_000_000_000),
+            replay_on_join: Some(true),
+            snapshot_path: Some("s".into()),
+            rejoin_after_leave: Some(false),
+            discover: text("c"),
+            mdns_interface: text("m"),
+            mdns_disable_ipv4: Some(true),
+            mdns_disable_ipv6: Some(false),
+            reclaim_time_ns: Some(1_000_000_000),
+            enable_syslog: Some(true),
+            enable_compression: Some(false),
+            broadcast_timeout_ns: Some(3_000_000_000),
+            disable_coordinates: Some(true),
+            label: text("L"),
+            skip_inbound_label_check: Some(true),
+            gossip_verify_incoming: Some(false),
+            gossip_verify_outgoing: Some(false),
+            ..File::default()
+        };
+        assert_eq!(sources.flags, expected);
+    }
+
+    #[test]
+    fn the_deprecated_role_is_no_tag_yet() {
+        let flags = read(&["--role=web", "--tag=role=db"]).expect("both are right").flags;
+        assert_eq!((flags.role, flags.tags.len()), (text("web"), 1));
+        assert!(read(&["--tag=x"]).is_err());
+    }
+}

@@ -131,3 +131,47 @@ fn shown(path: &str, problem: &Problem) -> String {
     let key = if problem.key.is_empty() { String::new() } else { format!("'{}': ", problem.key) };
     format!("{path}{line}: {key}{}", problem.reason)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_found_where_they_stand() {
+        let text = "{\"log_level\": \"x\",\n \"bind\": \"1:2:3\",\n \"rpc_addr\": \"127.0.0.1\",\n\
+                    \"event_handlers\": [\"a.sh\", \"bogus=x\"]} {}";
+        let found = source("c.json".to_owned(), text.as_bytes());
+        let shown: Vec<String> = found.problems.iter().map(|problem| shown("c.json", problem)).collect();
+        assert_eq!(
+            shown,
+            [
+                "c.json:4: 'event_handlers[1]': Invalid event script: Event 'bogus' invoking 'x'",
+                "c.json:1: 'log_level': Invalid log level: X. Valid log levels are: [TRACE DEBUG INFO WARN ERR]",
+                "c.json:2: 'bind': address 1:2:3: too many colons in address",
+                "c.json:3: 'rpc_addr': address 127.0.0.1: missing port in address",
+                "c.json:4: what follows the first JSON value is ignored",
+            ]
+        );
+        assert!(source("c.json".to_owned(), b"{\"bind\": \"\"}").problems.is_empty());
+        let undecoded = source("c.json".to_owned(), b"[]");
+        assert_eq!(shown_all(&undecoded), ["c.json: '' expected a map, got 'slice'"]);
+    }
+
+    fn shown_all(source: &Source) -> Vec<String> {
+        source.problems.iter().map(|problem| shown(&source.path, problem)).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_with_all_together_belongs_to_the_last_part() {
+        let mut sources = [
+            source("a".to_owned(), b"{\"tags\": {\"x\": \"y\"}}"),
+            source("b".to_owned(), b"{\n\"tags_file\": \"t\"}"),
+            source("c".to_owned(), b"{}"),
+        ];
+        let problem = |key: &str| Problem { line: None, key: key.to_owned(), reason: "no".to_owned() };
+        attribute(problem("tags_file"), &mut sources);
+        attribute(problem("role"), &mut sources);
+        assert_eq!(shown_all(&sources[1]), ["b:2: 'tags_file': no"]);
+        assert_eq!(shown_all(&sources[2]), ["c: 'role': no"]);
+    }
+}

@@ -104,7 +104,6 @@ impl Shell {
         drop(stdin);
         Printed::from(child.wait_with_output().expect("it is our child"))
     }
-
 }
 
 impl Case {
@@ -175,7 +174,8 @@ impl Replay {
                 }
                 Step::Mode { path, digits } => {
                     use std::os::unix::fs::PermissionsExt;
-                    let mode = std::fs::metadata(self.shell.folder.join(&path)).map(|file| file.permissions().mode());
+                    let mode = std::fs::metadata(self.shell.folder.join(&path))
+                        .map(|file| file.permissions().mode());
                     let found = format!("{:o}", mode.unwrap_or(0) & 0o777);
                     if found != digits {
                         self.problems.push(format!("the mode of {path} should be {digits} and is {found}"));
@@ -263,7 +263,8 @@ impl Replay {
     pub(crate) fn finish(mut self) -> Vec<String> {
         while self.next() {}
         for case in &self.differences {
-            self.problems.push(format!("an intended difference never occurred: {} ({})", case.line, case.why));
+            self.problems
+                .push(format!("an intended difference never occurred: {} ({})", case.line, case.why));
         }
         self.problems.into_iter().map(|problem| format!("{}: {}\n", self.name, folded(&problem))).collect()
     }
@@ -349,7 +350,11 @@ fn parse(text: &str) -> Vec<Step> {
                 let path = block.rest.split([' ', ',']).next().unwrap_or_default().to_owned();
                 let is_input = !block.body.ends_with("\n\n");
                 let content = block.without_separator().bytes();
-                steps.push(if is_input { Step::Write { path, content } } else { Step::Check { path, content } });
+                steps.push(if is_input {
+                    Step::Write { path, content }
+                } else {
+                    Step::Check { path, content }
+                });
             }
             other => panic!("unknown block @@ {other}"),
         }

@@ -26,8 +26,14 @@ pub(super) fn settled(line: &str, reference: &str, ours: &str) -> (String, Strin
         return both(|text| masked(text, |line| !line.starts_with("Agent Protocol")));
     }
     match command {
-        "keygen" => both(|text| if text.len() == 45 && text.ends_with("=\n") { "<key>\n".into() } else { text.into() }),
-        "members" => (members(reference), ours.lines().map(|line| format!("{}\n", line.trim_end())).collect()),
+        "keygen" => {
+            both(
+                |text| if text.len() == 45 && text.ends_with("=\n") { "<key>\n".into() } else { text.into() },
+            )
+        }
+        "members" => {
+            (members(reference), ours.lines().map(|line| format!("{}\n", line.trim_end())).collect())
+        }
         "keys" => (sorted_rows(reference), ours.clone()),
         "query" => both(answers),
         "info" => (numbers(reference), numbers(&without_our_sections(ours))),
@@ -39,22 +45,27 @@ pub(super) fn settled(line: &str, reference: &str, ours: &str) -> (String, Strin
     }
 }
 
-/// The synopses are ours; the layout is checked.
+/// The synopses are ours, and so are some commands; the layout is checked.
 fn command_list(text: &str) -> String {
+    const OURS: [&str; 1] = ["validate"];
+    let is_ours = |line: &&str| OURS.iter().any(|name| line.trim_start().starts_with(name));
     let line = |line: &str| match line.strip_prefix("    ") {
         Some(row) => {
             let name = row.split(' ').next().unwrap_or_default();
-            let is_aligned = row.len() > 16 && row[name.len()..16].trim().is_empty() && !row[16..].starts_with(' ');
+            let is_aligned =
+                row.len() > 16 && row[name.len()..16].trim().is_empty() && !row[16..].starts_with(' ');
             let is_marker = row[name.len()..].starts_with("    <<one-line synopsis>>");
             format!("    {name} {}\n", if is_aligned || is_marker { "…" } else { "(not aligned)" })
         }
         None => format!("{line}\n"),
     };
-    text.lines().map(line).collect()
+    text.lines().filter(|line| !is_ours(line)).map(line).collect()
 }
 
 fn masked(text: &str, is_masked: impl Fn(&str) -> bool) -> String {
-    text.lines().map(|line| if is_masked(line) { "<masked>\n".to_owned() } else { format!("{line}\n") }).collect()
+    text.lines()
+        .map(|line| if is_masked(line) { "<masked>\n".to_owned() } else { format!("{line}\n") })
+        .collect()
 }
 
 /// Sorted by name, tags too; white space at line ends goes.
@@ -103,7 +114,8 @@ fn answers(text: &str) -> String {
         let line = line.trim_start();
         line.starts_with("Ack from '") || line.starts_with("Response from '") || line.starts_with('"')
     };
-    let ends = |line: &str| line.starts_with("Total ") || line.starts_with("Query time") || line.starts_with("  ]");
+    let ends =
+        |line: &str| line.starts_with("Total ") || line.starts_with("Query time") || line.starts_with("  ]");
     let (mut head, mut entries, mut tail) = (String::new(), Vec::<String>::new(), String::new());
     for line in text.lines() {
         let text = format!("{}\n", line.trim_end_matches(','));
@@ -135,7 +147,9 @@ fn numbers(text: &str) -> String {
         "query_time",
         "version",
     ];
-    let key = |line: &str| line.trim_start().trim_start_matches('"').split([' ', '"']).next().unwrap_or("").to_owned();
+    let key = |line: &str| {
+        line.trim_start().trim_start_matches('"').split([' ', '"']).next().unwrap_or("").to_owned()
+    };
     let line = |line: &str| match VARYING.contains(&&*key(line)) {
         true => format!("{} <varies>\n", key(line)),
         false => format!("{line}\n"),
@@ -199,7 +213,9 @@ fn without_time(line: &str) -> String {
     let text = line.trim_start();
     let indent = &line[..line.len() - text.len()];
     match text.split_once(" [") {
-        Some((time, rest)) if time.len() == 19 && time.as_bytes()[4] == b'/' => format!("{indent}<time> [{rest}"),
+        Some((time, rest)) if time.len() == 19 && time.as_bytes()[4] == b'/' => {
+            format!("{indent}<time> [{rest}")
+        }
         _ => line.to_owned(),
     }
 }

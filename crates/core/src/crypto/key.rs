@@ -145,7 +145,8 @@ impl Cipher {
 /// Where the first wrong byte is; of a group that is cut short, where it begins.
 fn offset(error: &base64::DecodeError, text: &[u8]) -> usize {
     match error {
-        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol { offset: at, .. } => *at,
+        base64::DecodeError::InvalidByte(at, _)
+        | base64::DecodeError::InvalidLastSymbol { offset: at, .. } => *at,
         _ if text.ends_with(b"=") => text.len(),
         _ => text.len() / 4 * 4,
     }

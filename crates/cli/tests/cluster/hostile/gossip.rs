@@ -2,8 +2,8 @@
 //! on, and hands nothing of it on to the real `serf` beside it (gossip.md 20.1).
 
 use super::wire::{
-    ENDLESS_LIST, NIL, VERSIONS, Wrapper, alive, event, intent, list, map, node, number, on_stream, push_pull,
-    query, relay, say, send, signed, text,
+    ENDLESS_LIST, NIL, VERSIONS, Wrapper, alive, event, intent, list, map, node, number, on_stream,
+    push_pull, query, relay, say, send, signed, text,
 };
 use crate::support::{Agent, PATIENCE, Program, client, members, serf_is_here, wait_until};
 use std::net::SocketAddr;
@@ -177,7 +177,10 @@ fn messages(net: u8) -> Vec<(String, Vec<u8>)> {
         rows.push((format!("{length} versions"), alive("x", &[127, 64, 0, 97], Some(versions))));
     }
     for length in [0, 3, 5, 15, 17] {
-        rows.push((format!("an address of {length} bytes"), alive("x", &[127; 17][..length], Some(VERSIONS))));
+        rows.push((
+            format!("an address of {length} bytes"),
+            alive("x", &[127; 17][..length], Some(VERSIONS)),
+        ));
     }
     rows
 }
@@ -186,7 +189,8 @@ fn messages(net: u8) -> Vec<(String, Vec<u8>)> {
 fn broken_layers() -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/golden");
     let names = std::fs::read_dir(folder).expect("the golden bytes are there");
-    let names = names.map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned());
+    let names =
+        names.map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned());
     let mut rows: Vec<(String, Vec<u8>)> = names
         .filter_map(|name| name.strip_suffix(".hex").map(str::to_owned))
         .filter(|name| name.starts_with("neg-"))
@@ -194,7 +198,10 @@ fn broken_layers() -> Vec<(String, Vec<u8>)> {
         .collect();
     assert!(rows.len() > 10, "{rows:?}");
     rows.push(("a compound of three empty parts".into(), b"\x07\x03\x00\x00\x00\x00\x00\x00".to_vec()));
-    rows.push(("a compound of a CRC around nothing".into(), b"\x07\x01\x00\x05\x0c\x00\x00\x00\x00".to_vec()));
+    rows.push((
+        "a compound of a CRC around nothing".into(),
+        b"\x07\x01\x00\x05\x0c\x00\x00\x00\x00".to_vec(),
+    ));
     rows
 }
 
@@ -230,7 +237,10 @@ fn streams() -> Vec<(String, Vec<u8>)> {
         ("a billion nodes".into(), push_pull(1 << 30, 0, b"")),
         ("a user state of negative length".into(), push_pull(0, -1, b"")),
         ("a user state of a gigabyte".into(), push_pull(0, 1 << 30, b"")),
-        ("a user message of negative length".into(), [&[8], &map(&[("UserMsgLen", &signed(-1))])[..]].concat()),
+        (
+            "a user message of negative length".into(),
+            [&[8], &map(&[("UserMsgLen", &signed(-1))])[..]].concat(),
+        ),
         ("a state at the end of time".into(), state(END_OF_TIME)),
         ("an unknown state of a node".into(), push_pull(1, 0, &node("x", &here, 9, VERSIONS))),
         ("an address of five bytes".into(), push_pull(1, 0, &node("x", &[127; 5], 0, VERSIONS))),

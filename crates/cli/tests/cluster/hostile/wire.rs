@@ -76,11 +76,7 @@ pub(super) fn node(name: &str, addr: &[u8], state: i64, vsn: &[u8]) -> Vec<u8> {
 
 /// A push/pull whose header says `nodes` and `user_state`, whatever follows.
 pub(super) fn push_pull(nodes: i64, user_state: i64, body: &[u8]) -> Vec<u8> {
-    let header = map(&[
-        ("Join", b"\xc3"),
-        ("Nodes", &signed(nodes)),
-        ("UserStateLen", &signed(user_state)),
-    ]);
+    let header = map(&[("Join", b"\xc3"), ("Nodes", &signed(nodes)), ("UserStateLen", &signed(user_state))]);
     [&[6][..], &header, body].concat()
 }
 
@@ -104,8 +100,7 @@ pub(super) fn query(ltime: u64, name: &str, filters: &[u8], payload: &[u8]) -> V
 
 /// A user event in a user message.
 pub(super) fn event(ltime: u64, name: &str) -> Vec<u8> {
-    let pairs =
-        map(&[("CC", b"\xc2"), ("LTime", &number(ltime)), ("Name", &text(name)), ("Payload", NIL)]);
+    let pairs = map(&[("CC", b"\xc2"), ("LTime", &number(ltime)), ("Name", &text(name)), ("Payload", NIL)]);
     [&[8, 3][..], &pairs].concat()
 }
 
@@ -135,7 +130,8 @@ pub(super) struct Wrapper {
 
 impl Wrapper {
     pub(super) fn new(key: Option<&str>) -> Wrapper {
-        let ring = |key| Keyring::new(Key::from_base64(key).expect("it is a key"), []).expect("it is one key");
+        let ring =
+            |key| Keyring::new(Key::from_base64(key).expect("it is a key"), []).expect("it is one key");
         Wrapper { key: key.map(ring), rng: Rng::new([7; 32]) }
     }
 

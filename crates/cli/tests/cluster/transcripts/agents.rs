@@ -3,6 +3,8 @@
 use super::{Host, Running, replay};
 use crate::namespaces::can_make_hosts;
 use crate::transcript::Replay;
+use std::io::Write;
+use std::net::TcpStream;
 
 /// Whom the others join.
 const N2: &str = "serf agent -node=n2 -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373";
@@ -13,7 +15,7 @@ const SILENT: &str = "serf agent -node=silent -bind=127.0.0.9 -rpc-addr=127.0.0.
 fn agents_print_what_the_reference_prints() {
     if can_make_hosts() {
         replay(&[
-            addresses, names, joins, ipv6, no_flags, discovery, old_events, signals, name_conflict, silence,
+            addresses, names, joins, ipv6, no_flags, discovery, old_events, signals, name_conflict, silence, odd_values,
         ]);
     }
 }
@@ -140,7 +142,7 @@ fn signals() -> Vec<String> {
     }
     for (setting, signal) in [("leave_on_terminate", "TERM"), ("skip_leave_on_interrupt", "INT")] {
         let content = format!("{{\"{setting}\": true}}");
-        std::fs::write(host.folder().join("sig.json"), content).expect("the folder is ours");
+        host.write("sig.json", &content);
         let n1 = start(&mut replay, "Received event: member-join");
         n1.signal(signal);
         replay.settle(n1);
@@ -183,7 +185,7 @@ fn name_conflict() -> Vec<String> {
     replay.play();
     drop((first, n3));
 
-    std::fs::write(host.folder().join("nr.json"), "{\"disable_name_resolution\": true}").expect("the folder is ours");
+    host.write("nr.json", r#"{"disable_name_resolution": true}"#);
     let _n3 = host.agent(N3);
     let mut first = replay.start();
     replay.check(&mut first);
@@ -191,26 +193,83 @@ fn name_conflict() -> Vec<String> {
     replay.finish()
 }
 
-/// A start join that nobody answers; then what agents of older protocols can do.
+/// A start join that nobody answers; then what agents of older protocols can do, large events, and two leaves at once.
 fn silence() -> Vec<String> {
     let host = Host::new("silence");
     let silent = host.agent(SILENT);
     silent.signal("STOP");
     let mut replay = open(&host, "agent/misc");
     for signal in ["INT", "TERM", "HUP"] {
-        let mut n1 = replay.start();
+        let n1 = replay.start();
         n1.wait_for("==> Joining cluster");
         n1.signal(signal);
         replay.settle(n1);
     }
     replay.play();
+    let n1 = "serf agent -node=n1 -bind=127.0.0.1 -rpc-addr=127.0.0.1:7373";
     for protocol in [3, 2] {
-        let n1 = format!("serf agent -node=n1 -bind=127.0.0.1 -protocol={protocol} -tag role=web -tag x=1");
-        let _n1 = host.agent(&n1);
+        let _n1 = host.agent(&format!("{n1} -protocol={protocol} -tag role=web -tag x=1"));
         for _ in 0..4 {
             replay.play();
         }
     }
-    replay.steps.clear();
+    host.write("m.json", r#"{"user_event_size_limit": -1}"#);
+    let agent = host.agent(&format!("{n1} -config-file=m.json"));
+    replay.play();
+    drop(agent);
+
+    host.write("m.json", r#"{"user_event_size_limit": 9216}"#);
+    let mut large = replay.start_early(&format!("{n1} -config-file=m.json"));
+    large.wait_for("Serf agent starting");
+    let n2 = host.agent(N2);
+    large.wait_for("Received event: member-join");
+    replay.play();
+    replay.play();
+    replay.check(&mut large);
+    // What n2 prints takes half a minute, until the large event comes with an exchange.
+    replay.take();
+    drop((large, n2));
+
+    let n1 = replay.start();
+    let _n2 = host.agent(&format!("{N2} -join=127.0.0.1"));
+    n1.wait_for("Received event: member-join");
+    let leave = || host.run("serf leave");
+    let leaves = std::thread::scope(|scope| [scope.spawn(leave), scope.spawn(leave)].map(|leave| leave.join().expect("it was run")));
+    for leave in leaves {
+        assert_eq!(String::from_utf8_lossy(&leave.stdout), "Graceful leave complete\n");
+    }
+    replay.settle(n1);
+
+    let _n1 = host.agent("serf agent -node=n1 -bind=127.0.0.1");
+    replay.finish()
+}
+
+/// Names that no command line can hold, and a tag without a name.
+fn odd_values() -> Vec<String> {
+    let host = Host::new("values");
+    let mut replay = open(&host, "agent/misc2");
+    let mut n1 = replay.start();
+    n1.wait_for("EventMemberJoin: n1");
+    let mut client = host.connect("127.0.0.1:7373");
+    let send = |client: &mut TcpStream, command: &str, seq: u8, body: &[u8]| {
+        let length = u8::try_from(command.len()).expect("commands are short");
+        let header = [b"\x82\xa7Command", &[0xa0 | length][..], command.as_bytes(), b"\xa3Seq", &[seq]].concat();
+        client.write_all(&[&header, body].concat()).expect("the agent reads");
+    };
+    send(&mut client, "handshake", 0, b"\x81\xa7Version\x01");
+    send(&mut client, "event", 1, b"\x83\xa4Name\xa3a\0b\xa7Payload\xc4\x01x\xa8Coalesce\xc2");
+    replay.check(&mut n1);
+    send(&mut client, "query", 2, b"\x82\xa4Name\xa1q\xabRelayFactor\xcd\x01\x2c");
+    n1.case = replay.take().expect("the agent goes on");
+    replay.check(&mut n1);
+    drop(n1);
+
+    host.write("e.json", r#"{"tags":{"":"x","a":"b"}}"#);
+    let line = "serf agent -node=n1 -bind=127.0.0.1 -rpc-addr=127.0.0.1:7373 -config-file=e.json '-event-handler=user=env | grep SERF_TAG' -log-level=debug";
+    let n1 = replay.start_early(line);
+    n1.wait_for("EventMemberJoin: n1");
+    replay.play();
+    host.run("serf event -coalesce=false x");
+    replay.settle(n1);
     replay.finish()
 }

@@ -6,6 +6,8 @@
 
 mod agents;
 mod clusters;
+mod files;
+mod keys;
 mod pairs;
 mod single;
 
@@ -15,7 +17,7 @@ use crate::transcript::{Case, Printed, Replay, Shell, Step};
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -58,6 +60,11 @@ impl Host {
         self.folder.root()
     }
 
+    /// Writes a file that the transcript does not show.
+    fn write(&self, name: &str, content: &str) {
+        std::fs::write(self.folder.path(name), content).expect("the folder is ours");
+    }
+
     /// Runs command lines on this host.
     fn shell(&self) -> Shell {
         let script = format!("echo {HOST_NAME} > /proc/sys/kernel/hostname && exec \"$@\"");
@@ -83,15 +90,24 @@ impl Host {
         agent
     }
 
+    /// A connection of a client on this host.
+    fn connect(&self, address: &str) -> TcpStream {
+        self.within(|| TcpStream::connect(address).expect("somebody listens"))
+    }
+
     /// Listens on this host, for servers that are no agents.
     fn listen(&self, address: &str) -> TcpListener {
+        self.within(|| TcpListener::bind(address).expect("the port is free"))
+    }
+
+    /// Opens a socket on this host, in a thread that does nothing else.
+    fn within<T: Send>(&self, open: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/var/run/netns/{}", self.namespace)).expect("the namespace has a name");
-        // A thread that has changed its network does nothing else.
-        let bind = || {
+        let enter = || {
             setns(&namespace, CloneFlags::CLONE_NEWNET).expect("root may go there");
-            TcpListener::bind(address).expect("the port is free")
+            open()
         };
-        std::thread::scope(|scope| scope.spawn(bind).join().expect("the port is open"))
+        std::thread::scope(|scope| scope.spawn(enter).join().expect("the socket is open"))
     }
 
     /// Waits until this command prints that.
@@ -303,6 +319,25 @@ impl Replay {
             printed = self.shell.run(case);
         }
         self.judge(case, &printed);
+    }
+
+    /// Writes the next file, which the format cannot tell from one that is to be checked.
+    fn put_file(&mut self) {
+        match self.steps.pop_front() {
+            Some(Step::Check { path, content } | Step::Write { path, content }) => {
+                std::fs::write(self.shell.folder.join(path), content).expect("the folder is ours");
+            }
+            other => panic!("a file was to be next: {other:?}"),
+        }
+    }
+
+    /// What the next command should print.
+    fn expected(&self) -> String {
+        let of = |step: &Step| match step {
+            Step::Run(case) => Some(String::from_utf8_lossy(&case.expected.stdout).into_owned()),
+            _ => None,
+        };
+        self.steps.iter().find_map(of).unwrap_or_default()
     }
 
     /// The line of the next command.

@@ -1,6 +1,6 @@
 //! One agent, and what is no agent at all: bad connections, odd bytes, agents that die.
 
-use super::{Host, Running, replay};
+use super::{Host, replay};
 use crate::namespaces::can_make_hosts;
 use crate::transcript::Replay;
 use std::io::{Read, Write};
@@ -11,8 +11,15 @@ const ALPHA: &str = "serf agent -node=alpha -bind=127.0.0.1 -rpc-addr=127.0.0.1:
 #[test]
 fn connections_and_bytes() {
     if can_make_hosts() {
-        replay(&[bad_connections, odd_input, lost_connection]);
+        replay(&[tokens, bad_connections, odd_input, lost_connection]);
     }
+}
+
+fn tokens() -> Vec<String> {
+    let host = Host::new("tokens");
+    host.write("auth.json", r#"{"rpc_auth": "sekret"}"#);
+    let _alpha = host.agent(&format!("{ALPHA} -config-file=auth.json -log-level=debug"));
+    Replay::open("cli/21-rpc-auth", &host.shell()).finish()
 }
 
 fn bad_connections() -> Vec<String> {
@@ -28,13 +35,19 @@ fn bad_connections() -> Vec<String> {
     serve(host.listen("127.0.0.1:7404"), |mut client| answer_handshake(&mut client, ""));
     serve(host.listen("127.0.0.1:7405"), |mut client| answer_handshake(&mut client, "Unsupported IPC version"));
     let mut bad = Replay::open("cli/23-rpc-connection", &host.shell());
-    // It takes its time to give up.
+    // It takes its time to give up; and so it does with an agent that is stopped.
     let silent = bad.start_early("serf members -rpc-addr=127.0.0.1:7403");
+    let stopped_host = Host::new("stopped");
+    let agent = stopped_host.agent(ALPHA);
+    agent.signal("STOP");
+    let mut stopped = Replay::open("agent/stopped-peer-rpc", &stopped_host.shell());
+    let waiting = stopped.start();
     while bad.line().is_some() {
         bad.play();
     }
     bad.settle(silent);
-    bad.finish()
+    stopped.settle(waiting);
+    [bad.finish(), stopped.finish()].concat()
 }
 
 /// Treats every client in this way, as long as the test runs.
