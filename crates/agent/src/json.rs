@@ -75,7 +75,7 @@ pub(crate) fn only(bytes: &[u8]) -> Result<Json, Fault> {
     });
     read.map_err(|why| match why {
         Why::Empty | Why::Cut => reader.fault(Why::Wrong("unexpected end of JSON input".to_owned())),
-        why => reader.fault(why),
+        Why::Wrong(_) => reader.fault(why),
     })
 }
 
@@ -113,7 +113,7 @@ impl Reader<'_> {
     /// The line of the next byte; nothing is gone over twice.
     fn line(&mut self) -> usize {
         let passed = &self.bytes[self.counted..self.at];
-        self.line += passed.iter().filter(|&&byte| byte == b'\n').count();
+        self.line += passed.split(|&byte| byte == b'\n').count() - 1;
         self.counted = self.at;
         self.line
     }
@@ -326,6 +326,7 @@ fn push_repaired(text: &mut String, bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn why(bytes: &[u8]) -> String {
         first(bytes).expect_err("it is no JSON").to_string()
@@ -406,6 +407,70 @@ mod tests {
         assert_eq!((value, rest), (Json::Map(expected), Some(5)));
         assert_eq!(first(b" null \n"), Ok((Json::Null, None)));
         assert_eq!(first(b"{\"a\":\n\n?}").expect_err("it is no JSON").line, 3);
+    }
+
+    /// The same value as `serde_json` reads.
+    fn same(ours: &Json, theirs: &serde_json::Value) -> bool {
+        use serde_json::Value;
+        match (ours, theirs) {
+            (Json::Null, Value::Null) => true,
+            (Json::Bool(ours), Value::Bool(theirs)) => ours == theirs,
+            (Json::Number(ours), Value::Number(theirs)) => Some(*ours) == theirs.as_f64(),
+            (Json::Text(ours), Value::String(theirs)) => ours == theirs,
+            (Json::List(ours), Value::Array(theirs)) => {
+                ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| same(ours, theirs))
+            }
+            (Json::Map(ours), Value::Object(theirs)) => {
+                let has =
+                    |entry: &Entry| theirs.get(&entry.key).is_some_and(|value| same(&entry.value, value));
+                ours.len() == theirs.len() && ours.iter().all(has)
+            }
+            _ => false,
+        }
+    }
+
+    fn values() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i32>().prop_map(Into::into),
+            any::<f32>().prop_filter("finite", |number| number.is_finite()).prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+                prop::collection::btree_map(any::<String>(), inner, 0..4)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn good_json_is_read_as_by_others(value in values(), pretty in any::<bool>()) {
+            let text = if pretty { format!("{value:#}") } else { value.to_string() };
+            let (ours, rest) = first(text.as_bytes()).expect("it is JSON");
+            prop_assert!(same(&ours, &value) && rest.is_none(), "{text}");
+        }
+
+        #[test]
+        fn what_is_cut_or_changed_ends_with_a_value_or_a_fault(
+            value in values(),
+            cut in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            let mut bytes = value.to_string().into_bytes();
+            let at = cut.index(bytes.len());
+            let cut_off = first(&bytes[..at]);
+            if matches!(value, serde_json::Value::Array(_) | serde_json::Value::Object(_)) {
+                prop_assert!(cut_off.is_err(), "a list or map ends with its last byte");
+            }
+            bytes[at] = byte;
+            if let Err(fault) = first(&bytes) {
+                prop_assert!(!fault.to_string().is_empty() && fault.line >= 1);
+            }
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub fn duration(duration: Duration) -> String {
 /// Nanoseconds of a duration such as `1h15m`, `1.5s`, `-1s` or `0`; or Go's words about why it is none
 /// (`time: missing unit in duration "5"`).
 pub fn parse_duration(text: &str) -> Result<i64, String> {
-    let quoted = || quote(text.as_bytes());
+    let quoted = || quote_bytes(text.as_bytes());
     let invalid = || format!("time: invalid duration {}", quoted());
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -79,7 +79,7 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
             return Err(format!("time: missing unit in duration {}", quoted()));
         }
         let nanos = unit_nanos(unit).ok_or_else(|| {
-            format!("time: unknown unit {} in duration {}", quote(unit.as_bytes()), quoted())
+            format!("time: unknown unit {} in duration {}", quote_bytes(unit.as_bytes()), quoted())
         })?;
         total =
             amount(whole, fraction, nanos).and_then(|part| total.checked_add(part)).ok_or_else(invalid)?;
@@ -115,6 +115,20 @@ fn amount(whole: &str, fraction: &str, nanos: u64) -> Option<u64> {
     let numerator: u128 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
     let part = numerator * u128::from(nanos) / 10u128.pow(digits.len() as u32);
     whole.checked_mul(nanos)?.checked_add(u64::try_from(part).ok()?)
+}
+
+/// As Go's durations quote: of what is not printable ASCII every byte is shown as `\xNN`.
+fn quote_bytes(bytes: &[u8]) -> String {
+    let mut quoted = String::from("\"");
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            b' '..=b'~' | 0x7f => quoted.push(char::from(byte)),
+            _ => write!(quoted, "\\x{byte:02x}").expect("writing to a String cannot fail"),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn push_escaped(quoted: &mut String, character: char) {
@@ -233,6 +247,7 @@ mod tests {
             ("1.5", "time: missing unit in duration \"1.5\""),
             ("1d", "time: unknown unit \"d\" in duration \"1d\""),
             ("1s ", "time: unknown unit \"s \" in duration \"1s \""),
+            ("5µ\n\"", "time: unknown unit \"\\xc2\\xb5\\x0a\\\"\" in duration \"5\\xc2\\xb5\\x0a\\\"\""),
             ("9223372036854775808ns", "time: invalid duration \"9223372036854775808ns\""),
             ("99999999h", "time: invalid duration \"99999999h\""),
             ("99999999999999999999999s", "time: invalid duration \"99999999999999999999999s\""),

@@ -72,6 +72,7 @@ mod tests {
     use crate::handler::HandlerSpec;
     use villein_core::text::{Secret, Text};
 
+    #[expect(clippy::unnecessary_wraps, reason = "settings are optional")]
     fn text(text: &str) -> Option<Text> {
         Some(Text::from(text))
     }

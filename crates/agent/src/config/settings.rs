@@ -410,6 +410,7 @@ mod tests {
     use villein_core::member::WireAddr;
     use villein_core::text::Secret;
 
+    #[expect(clippy::unnecessary_wraps, reason = "settings are optional")]
     fn text(text: &str) -> Option<Text> {
         Some(Text::from(text))
     }
@@ -679,7 +680,7 @@ mod tests {
                 "[1]".to_owned(),
                 "Failed to decode keyring file: json: cannot unmarshal number into Go value of type string",
             ),
-            ("".to_owned(), "Failed to decode keyring file: unexpected end of JSON input"),
+            (String::new(), "Failed to decode keyring file: unexpected end of JSON input"),
             (
                 "[\"AAAA\",\"***\"]".to_owned(),
                 "Failed to decode key from keyring: illegal base64 data at input byte 0",

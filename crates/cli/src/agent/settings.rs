@@ -76,6 +76,7 @@ mod tests {
         sources(&AgentArgs::from_arg_matches(matches).expect("every value is right"))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "settings are optional")]
     fn text(text: &str) -> Option<Text> {
         Some(Text::from(text))
     }

@@ -68,8 +68,10 @@ fn source(path: String, bytes: &[u8]) -> Source {
         Ok(decoded) => decoded,
         Err(error) => return Source { path, decoded: None, problems: error.problems },
     };
-    let mut problems = settings::problems(&decoded.file);
-    problems.extend(addresses(&decoded.file));
+    // What is empty or zero is the same as nothing, which merging knows.
+    let alone = File::merged([decoded.file.clone()], &File::default());
+    let mut problems = settings::problems(&alone);
+    problems.extend(addresses(&alone));
     for problem in &mut problems {
         problem.line = decoded.line(&problem.key);
     }
@@ -83,7 +85,7 @@ fn source(path: String, bytes: &[u8]) -> Source {
 
 /// Addresses to listen on, as far as they can be judged without a look at the network.
 fn addresses(file: &File) -> Vec<Problem> {
-    let text = |addr: &Option<Text>| addr.as_ref().filter(|addr| !addr.is_empty()).map(Text::to_string);
+    let text = |addr: &Option<Text>| addr.as_ref().map(Text::to_string);
     let given = [
         ("bind", text(&file.bind), false),
         ("advertise", text(&file.advertise), false),
@@ -152,7 +154,8 @@ mod tests {
                 "c.json:4: what follows the first JSON value is ignored",
             ]
         );
-        assert!(source("c.json".to_owned(), b"{\"bind\": \"\"}").problems.is_empty());
+        let nothing = b"{\"bind\": \"\", \"protocol\": -3, \"log_level\": \"\", \"encrypt_key\": \"\", \"profile\": \"\"}";
+        assert_eq!(source("c.json".to_owned(), nothing).problems, []);
         let undecoded = source("c.json".to_owned(), b"[]");
         assert_eq!(shown_all(&undecoded), ["c.json: '' expected a map, got 'slice'"]);
     }

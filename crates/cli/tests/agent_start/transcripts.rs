@@ -203,7 +203,7 @@ fn keys_that_the_reference_ignores_have_an_effect() {
     let mut stage = Stage::new("agent/no-effect-keys", "127.41.1.3");
     let is_file = |step: &Step| matches!(step, Step::Check { .. });
     let at = stage.replay.steps.iter().position(is_file).expect("it has a file");
-    if let Some(Step::Check { path, content }) = stage.replay.steps.remove(at) {
+    if let Some(Step::Check { path, content, .. }) = stage.replay.steps.remove(at) {
         std::fs::write(stage.folder.join(path), content).expect("the folder is ours");
     }
     // What the agent printed stands at the end.

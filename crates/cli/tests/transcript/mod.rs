@@ -45,6 +45,8 @@ pub(crate) enum Step {
     Check {
         path: String,
         content: Vec<u8>,
+        /// In files of differences: which look at this file is meant, from 1.
+        nth: usize,
     },
     /// Who may read and write a file: octal digits.
     Mode {
@@ -129,7 +131,7 @@ pub(crate) struct Replay {
     pub(crate) name: &'static str,
     pub(crate) steps: VecDeque<Step>,
     pub(crate) shell: Shell,
-    differences: Vec<Case>,
+    differences: Vec<Step>,
     /// How often each line was taken.
     taken: HashMap<String, usize>,
     /// Help texts by command.
@@ -141,16 +143,12 @@ impl Replay {
     /// Opens `golden/NAME.txt`, and the differences beside it.
     pub(crate) fn open(name: &'static str, shell: &Shell) -> Replay {
         let differences = read(&format!("{name}.ours")).map(|text| parse(&text)).unwrap_or_default();
-        let differences = differences.into_iter().map(|step| match step {
-            Step::Run(case) => case,
-            other => panic!("{name}: a difference is about a command: {other:?}"),
-        });
         let text = read(name).unwrap_or_else(|| panic!("no golden file {name}.txt"));
         Replay {
             name,
             steps: parse(&text).into(),
             shell: shell.clone(),
-            differences: differences.collect(),
+            differences,
             taken: HashMap::new(),
             help: HashMap::new(),
             problems: Vec::new(),
@@ -160,28 +158,52 @@ impl Replay {
     /// The next command; the files before it are written or checked.
     pub(crate) fn take(&mut self) -> Option<Case> {
         loop {
-            match self.steps.pop_front()? {
-                Step::Run(case) => return Some(self.with_difference(case)),
-                Step::Write { path, content } => {
-                    std::fs::write(self.shell.folder.join(path), content).expect("the folder is ours");
-                }
-                Step::Check { path, content } => {
-                    let found = std::fs::read(self.shell.folder.join(&path)).unwrap_or_default();
-                    if found != content {
-                        let (content, found) = (vary::shown(&content), vary::shown(&found));
-                        self.problems.push(format!("the file {path}\nshould be:\n{content}\nis:\n{found}"));
-                    }
-                }
-                Step::Mode { path, digits } => {
-                    use std::os::unix::fs::PermissionsExt;
-                    let mode = std::fs::metadata(self.shell.folder.join(&path))
-                        .map(|file| file.permissions().mode());
-                    let found = format!("{:o}", mode.unwrap_or(0) & 0o777);
-                    if found != digits {
-                        self.problems.push(format!("the mode of {path} should be {digits} and is {found}"));
-                    }
+            let step = self.steps.pop_front()?;
+            if let Some(case) = self.perform(step) {
+                return Some(case);
+            }
+        }
+    }
+
+    /// Writes or checks a file; gives back a command.
+    pub(crate) fn perform(&mut self, step: Step) -> Option<Case> {
+        match step {
+            Step::Run(case) => return Some(self.with_difference(case)),
+            Step::Write { path, content } => {
+                std::fs::write(self.shell.folder.join(path), content).expect("the folder is ours");
+            }
+            Step::Check { path, content, .. } => {
+                let content = self.intended_content(&path, content);
+                let found = std::fs::read(self.shell.folder.join(&path)).unwrap_or_default();
+                if found != content {
+                    let (content, found) = (vary::shown(&content), vary::shown(&found));
+                    self.problems.push(format!("the file {path}\nshould be:\n{content}\nis:\n{found}"));
                 }
             }
+            Step::Mode { path, digits } => {
+                use std::os::unix::fs::PermissionsExt;
+                let mode = std::fs::metadata(self.shell.folder.join(&path)).map(|file| file.permissions().mode());
+                let found = format!("{:o}", mode.unwrap_or(0) & 0o777);
+                if found != digits {
+                    self.problems.push(format!("the mode of {path} should be {digits} and is {found}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// What a file should hold when it is looked at this time.
+    fn intended_content(&mut self, file: &str, recorded: Vec<u8>) -> Vec<u8> {
+        let times = self.taken.entry(format!("the file {file}")).or_default();
+        *times += 1;
+        let is_meant = |step: &Step| matches!(step, Step::Check { path, nth, .. } if path == file && nth == times);
+        match self.differences.iter().position(is_meant).map(|at| self.differences.remove(at)) {
+            Some(Step::Check { content, .. }) if content != recorded => content,
+            Some(_) => {
+                self.problems.push(format!("the file {file}: the intended difference is none any more"));
+                recorded
+            }
+            None => recorded,
         }
     }
 
@@ -189,9 +211,9 @@ impl Replay {
     pub(crate) fn with_difference(&mut self, mut case: Case) -> Case {
         let nth = self.taken.entry(case.line.clone()).or_default();
         *nth += 1;
-        let is_meant = |other: &Case| other.line == case.line && other.nth == *nth;
-        if let Some(at) = self.differences.iter().position(is_meant) {
-            let intended = self.differences.remove(at);
+        let is_meant = |step: &Step| matches!(step, Step::Run(other) if other.line == case.line && other.nth == *nth);
+        let at = self.differences.iter().position(is_meant);
+        if let Some(Step::Run(intended)) = at.map(|at| self.differences.remove(at)) {
             if self.agree(&case, &case.expected, &intended.expected) {
                 self.problems.push(format!("{}: the intended difference is none any more", case.line));
             }
@@ -262,9 +284,8 @@ impl Replay {
     /// Runs what is left, and gives everything that was not as it should be.
     pub(crate) fn finish(mut self) -> Vec<String> {
         while self.next() {}
-        for case in &self.differences {
-            self.problems
-                .push(format!("an intended difference never occurred: {} ({})", case.line, case.why));
+        for step in &self.differences {
+            self.problems.push(format!("an intended difference never occurred: {step:?}"));
         }
         self.problems.into_iter().map(|problem| format!("{}: {}\n", self.name, folded(&problem))).collect()
     }
@@ -322,7 +343,11 @@ fn parse(text: &str) -> Vec<Step> {
     for block in blocks(text) {
         const ORPHAN: &str = "the block belongs to a command";
         match block.word {
-            "title" | "setup" | "note" | "packets" => {}
+            "title" | "setup" | "note" => {}
+            "packets" => {
+                let content = block.without_separator().bytes();
+                steps.push(Step::Check { path: "packets".to_owned(), content, nth: 1 });
+            }
             "mode" => {
                 let path = block.rest.trim_start_matches("of ").to_owned();
                 steps.push(Step::Mode { path, digits: block.body.trim().to_owned() });
@@ -347,13 +372,15 @@ fn parse(text: &str) -> Vec<Step> {
                 steps.push(Step::Run(case));
             }
             "file" => {
-                let path = block.rest.split([' ', ',']).next().unwrap_or_default().to_owned();
+                let mut words = block.rest.split([' ', ',']);
+                let path = words.next().unwrap_or_default().to_owned();
+                let nth = words.find_map(|word| word.parse().ok()).unwrap_or(1);
                 let is_input = !block.body.ends_with("\n\n");
                 let content = block.without_separator().bytes();
                 steps.push(if is_input {
                     Step::Write { path, content }
                 } else {
-                    Step::Check { path, content }
+                    Step::Check { path, content, nth }
                 });
             }
             other => panic!("unknown block @@ {other}"),

@@ -117,6 +117,31 @@ fn nothing_of_it_reaches_a_real_agent() {
     });
 }
 
+/// Nor does our agent itself say such a thing, whatever its clients want.
+#[test]
+fn nothing_that_clients_ask_for_harms_a_real_agent() {
+    if !serf_is_here() {
+        return;
+    }
+    std::thread::scope(|scope| {
+        for (net, key) in [(13, None), (14, Some(KEY))] {
+            scope.spawn(move || odd_wishes(net, key));
+        }
+    });
+}
+
+fn odd_wishes(net: u8, key: Option<&str>) {
+    let mut pair = Pair::new(net, key);
+    let mut client = Client::connect(&pair.ours.rpc, None).expect("our agent answers");
+    for request in wishes() {
+        match client.call(&request) {
+            Ok(()) | Err(RpcError::Refused(_)) => {}
+            Err(error) => panic!("{request:?}: {error}"),
+        }
+    }
+    nobody_was_harmed(&mut pair);
+}
+
 fn hostile(net: u8, key: Option<&str>) {
     let mut pair = Pair::new(net, key);
     pair.passes_on(3, "before");

@@ -1,7 +1,7 @@
 //! What agents print: how they start, with which addresses and names, how they join, and how they end.
 
 use super::{Host, Running, replay};
-use crate::namespaces::can_make_hosts;
+use crate::namespaces::{can_make_hosts, ip};
 use crate::transcript::Replay;
 use std::io::Write;
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ const SILENT: &str = "serf agent -node=silent -bind=127.0.0.9 -rpc-addr=127.0.0.
 fn agents_print_what_the_reference_prints() {
     if can_make_hosts() {
         replay(&[
-            addresses, names, joins, ipv6, no_flags, discovery, old_events, signals, name_conflict, silence, odd_values,
+            addresses, names, joins, ipv6, no_flags, discovery, discovery_without_ipv6, old_events, signals, name_conflict, silence, odd_values,
         ]);
     }
 }
@@ -105,6 +105,18 @@ fn discovery() -> Vec<String> {
     replay.finish()
 }
 
+fn discovery_without_ipv6() -> Vec<String> {
+    let host = Host::new("no-ipv6");
+    let mut replay = open(&host, "agent/discover-no-ipv6");
+    ip(&["-n", &host.namespace, "link", "set", "lo", "multicast", "on"]);
+    ip(&["-n", &host.namespace, "route", "add", "224.0.0.0/4", "dev", "lo"]);
+    replay.play();
+    ip(&["-n", &host.namespace, "route", "del", "224.0.0.0/4", "dev", "lo"]);
+    ip(&["-n", &host.namespace, "link", "set", "lo", "multicast", "off"]);
+    replay.play();
+    replay.finish()
+}
+
 fn old_events() -> Vec<String> {
     let host = Host::new("replay");
     let n2 = host.agent(N2);
@@ -124,7 +136,7 @@ fn signals() -> Vec<String> {
     let mut n2 = host.agent(N2);
     let mut replay = open(&host, "agent/signals");
     let start = |replay: &mut Replay, until: &str| -> Running {
-        let mut agent = replay.start();
+        let agent = replay.start();
         agent.wait_for(until);
         agent
     };
@@ -221,8 +233,8 @@ fn silence() -> Vec<String> {
     host.write("m.json", r#"{"user_event_size_limit": 9216}"#);
     let mut large = replay.start_early(&format!("{n1} -config-file=m.json"));
     large.wait_for("Serf agent starting");
-    let n2 = host.agent(N2);
-    large.wait_for("Received event: member-join");
+    let n2 = host.agent(&format!("{N2} -join=127.0.0.1 -config-file=m.json"));
+    large.wait_for("EventMemberJoin: n2");
     replay.play();
     replay.play();
     replay.check(&mut large);

@@ -67,7 +67,12 @@ impl Host {
 
     /// Runs command lines on this host.
     fn shell(&self) -> Shell {
-        let script = format!("echo {HOST_NAME} > /proc/sys/kernel/hostname && exec \"$@\"");
+        self.shell_after("true")
+    }
+
+    /// Runs command lines on this host, each behind a command in its own view of the file system.
+    fn shell_after(&self, command: &str) -> Shell {
+        let script = format!("echo {HOST_NAME} > /proc/sys/kernel/hostname && {command} && exec \"$@\"");
         let words =
             ["ip", "netns", "exec", &self.namespace, "unshare", "--uts", "sh", "-c", &script, "sh"];
         Shell::new(self.folder(), &words)
@@ -277,7 +282,7 @@ impl Replay {
 
     fn files_agree(&self) -> bool {
         let checks = self.steps.iter().map_while(|step| match step {
-            Step::Check { path, content } => Some((path, content)),
+            Step::Check { path, content, .. } => Some((path, content)),
             _ => None,
         });
         let is_so = |(path, content)| std::fs::read(self.shell.folder.join(path)).is_ok_and(|found| &found == content);
@@ -321,10 +326,16 @@ impl Replay {
         self.judge(case, &printed);
     }
 
+    /// Checks the next file.
+    fn check_file(&mut self) {
+        let step = self.steps.pop_front().expect("a file is next");
+        assert!(self.perform(step).is_none(), "a file is next");
+    }
+
     /// Writes the next file, which the format cannot tell from one that is to be checked.
     fn put_file(&mut self) {
         match self.steps.pop_front() {
-            Some(Step::Check { path, content } | Step::Write { path, content }) => {
+            Some(Step::Check { path, content, .. } | Step::Write { path, content }) => {
                 std::fs::write(self.shell.folder.join(path), content).expect("the folder is ours");
             }
             other => panic!("a file was to be next: {other:?}"),

@@ -38,7 +38,7 @@ fn monitor() -> Vec<String> {
     watching.interrupt();
     monitor.settle(watching);
 
-    let mut watching = monitor.start();
+    let watching = monitor.start();
     watching.interrupt();
     monitor.settle(watching);
 
@@ -46,7 +46,7 @@ fn monitor() -> Vec<String> {
     monitor.play();
     monitor.play();
 
-    let mut watching = monitor.start();
+    let watching = monitor.start();
     watching.wait_until_interruptible();
     host.run("serf leave");
     monitor.settle(watching);
