@@ -276,6 +276,8 @@ pub enum CommandError {
     TagsNotKept(String),
     /// The tag update did not get out in time.
     UpdateTimedOut,
+    /// With so many keys, agents of the reference die when they are asked to list them.
+    TooManyKeys(usize),
     /// As many commands of this kind as are allowed are under way.
     Busy,
 }
@@ -318,6 +320,13 @@ impl fmt::Display for CommandError {
             Self::TagsAfterLeave => f.write_str("Serf can't change tags after Leave or Shutdown"),
             Self::TagsNotKept(why) => f.write_str(why),
             Self::UpdateTimedOut => f.write_str("timeout waiting for update broadcast"),
+            Self::TooManyKeys(count) => {
+                write!(
+                    f,
+                    "a list of {count} keys fits into no answer, and agents of Serf 0.9.4 die when asked "
+                )?;
+                f.write_str("for it: first remove keys that are no longer used")
+            }
             Self::Busy => f.write_str("too many requests of this kind are under way"),
         }
     }

@@ -12,7 +12,7 @@ use crate::member::Tags;
 use crate::note::Note;
 use crate::text::Text;
 use crate::wire::message::{Filter, Query};
-use crate::wire::serf::{Fault, decode_filter};
+use crate::wire::serf::{Fault, check_filter, decode_filter};
 
 /// What the filters of a query may cost. A note says that there are too many, or that one is broken; such a query
 /// is not passed on either, because it is no better for others: agents of the reference reserve memory for as many
@@ -29,7 +29,7 @@ pub(super) fn allowance(query: &Query<'_>) -> Result<Allowance, Note> {
 
 /// Whether a filter is none of its kind. What an unknown kind looks like only others know.
 fn is_broken(filter: &[u8]) -> bool {
-    decode_filter(filter).is_err_and(|error| !matches!(error.fault, Fault::Kind(_)))
+    check_filter(filter).is_err_and(|error| !matches!(error.fault, Fault::Kind(_)))
 }
 
 /// Whether all filters match. A note says that one cannot be understood, which is as if it did not match.

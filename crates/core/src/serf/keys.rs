@@ -13,8 +13,8 @@ use crate::limits;
 use crate::member::Event;
 use crate::note::Note;
 use crate::time::Instant;
-use crate::wire::message::KeyResponse;
-use crate::wire::serf::{decode_key_request, encode_key_response};
+use crate::wire::message::{KeyResponse, Response, SerfMessage};
+use crate::wire::serf::{decode_key_request, encode_key_response, encode_serf};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -210,6 +210,25 @@ pub(super) fn list(
     (((0..=most).rev().map(shorter)).find(|bytes| fits(bytes)), None)
 }
 
+/// Whether agents of the reference with these keys die when they are asked to list them. `name` is the longest name
+/// of a member.
+pub(super) fn is_unlistable(keys: &[Key], name: &[u8]) -> bool {
+    let texts: Vec<String> = keys.iter().map(Key::to_base64).collect();
+    let listed = KeyResponse {
+        result: true,
+        keys: Some(texts.iter().map(String::as_bytes).collect()),
+        primary_key: texts.first().map(String::as_bytes).unwrap_or_default(),
+        ..KeyResponse::default()
+    };
+    let payload = encoded(&listed);
+    // The query may be asked late in the life of a cluster.
+    let (ltime, id) = (u64::from(u32::MAX), u32::MAX);
+    let mut answer = Vec::new();
+    let response = Response { ltime, id, from: name, flags: 0, payload: Some(&payload) };
+    encode_serf(&SerfMessage::Response(response), &mut answer);
+    keys.len() < limits::LISTED_KEYS && answer.len() > limits::KEY_LIST
+}
+
 fn encoded(response: &KeyResponse<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_key_response(response, &mut bytes);
@@ -219,8 +238,7 @@ fn encoded(response: &KeyResponse<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::message::{Response, SerfMessage};
-    use crate::wire::serf::{decode_key_response, encode_key_request, encode_serf};
+    use crate::wire::serf::{decode_key_response, encode_key_request};
 
     fn key(number: u8) -> Key {
         Key::from_bytes(&[number; 32]).unwrap()

@@ -106,6 +106,42 @@ fn keys_are_listed_with_those_who_have_them() {
     assert_eq!(listed, KeyReport { keys, primary_keys, ..all_did(3) });
 }
 
+/// So many keys of 32 bytes, the first of them in use.
+fn keys(count: u8) -> Keyring {
+    Keyring::new(key(&[1; 32]), (2..=count).map(|number| key(&[number; 32]))).expect("they are different")
+}
+
+/// Old members die when they are asked for more keys than fit into one answer.
+#[test]
+fn no_more_keys_are_installed_than_members_can_list() {
+    let mut lab = Lab::cluster_with(2, |_, config| config.keyring = Some(keys(1)));
+    let install = |number: u8| Command::Keys(KeyRequest::Install(secret(&[number; 32])));
+    let refused = (2..40).find_map(|number| match lab.command(0, install(number)) {
+        Reply::Keys(_) => None,
+        reply => Some((number, reply)),
+    });
+    // The reference answers with 19 if the query is young and the name of a member short (gossip.md 13.11).
+    let too_many = |count| Reply::Failed(CommandError::TooManyKeys(count));
+    assert_eq!(refused, Some((19, too_many(19))));
+    assert_eq!(rotate(&mut lab, KeyRequest::List).keys.len(), 18);
+    // A shorter one fits, and one that is there takes no place.
+    assert_eq!(rotate(&mut lab, KeyRequest::Install(secret(SHORT))), all_did(2));
+    assert_eq!(rotate(&mut lab, KeyRequest::Install(secret(SHORT))), all_did(2));
+    assert_eq!(rotate(&mut lab, KeyRequest::List).keys.len(), 19);
+}
+
+#[test]
+fn keys_that_members_cannot_list_are_not_asked_for() {
+    for (count, is_refused) in [(18, false), (19, true), (39, true), (40, false)] {
+        let mut lab = Lab::cluster_with(2, |_, config| config.keyring = Some(keys(count)));
+        let reply = lab.command(0, Command::Keys(KeyRequest::List));
+        let refused = Reply::Failed(CommandError::TooManyKeys(count.into()));
+        assert_eq!(reply == refused, is_refused, "{count}: {reply:?}");
+        // They can always become fewer.
+        assert_eq!(rotate(&mut lab, KeyRequest::Remove(secret(&[2; 32]))), all_did(2));
+    }
+}
+
 #[test]
 fn members_say_why_they_fail() {
     let mut lab = Lab::cluster_with(2, encrypted);

@@ -1,7 +1,7 @@
 //! What agents print: how they start, with which addresses and names, how they join, and how they end.
 
-use super::{Host, Running, replay};
-use crate::namespaces::{can_make_hosts, ip};
+use super::{Host, Running};
+use crate::namespaces::ip;
 use crate::transcript::Replay;
 use std::io::Write;
 use std::net::TcpStream;
@@ -10,15 +10,6 @@ use std::net::TcpStream;
 const N2: &str = "serf agent -node=n2 -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373";
 /// An agent that is stopped: the system accepts connections for it, and nobody ever answers.
 const SILENT: &str = "serf agent -node=silent -bind=127.0.0.9 -rpc-addr=127.0.0.9:7373";
-
-#[test]
-fn agents_print_what_the_reference_prints() {
-    if can_make_hosts() {
-        replay(&[
-            addresses, names, joins, ipv6, no_flags, discovery, discovery_without_ipv6, old_events, signals, name_conflict, silence, odd_values,
-        ]);
-    }
-}
 
 fn open(host: &Host, name: &'static str) -> Replay {
     Replay::open(name, &host.shell())
@@ -31,7 +22,7 @@ fn plain(replay: &mut Replay) {
     }
 }
 
-fn addresses() -> Vec<String> {
+pub(super) fn addresses() -> Vec<String> {
     const GOSSIP_TAKEN: &str = "serf agent -node=n1 -bind=127.0.0.1 -rpc-addr=127.0.0.2:7373";
     let host = Host::new("addresses");
     let mut replay = open(&host, "agent/start-addresses");
@@ -43,14 +34,14 @@ fn addresses() -> Vec<String> {
     replay.finish()
 }
 
-fn names() -> Vec<String> {
+pub(super) fn names() -> Vec<String> {
     let host = Host::new("names");
     let mut replay = open(&host, "agent/start-names");
     plain(&mut replay);
     replay.finish()
 }
 
-fn joins() -> Vec<String> {
+pub(super) fn joins() -> Vec<String> {
     let host = Host::new("joins");
     let mut replay = open(&host, "agent/start-join");
     replay.play();
@@ -70,7 +61,7 @@ fn joins() -> Vec<String> {
     replay.finish()
 }
 
-fn ipv6() -> Vec<String> {
+pub(super) fn ipv6() -> Vec<String> {
     let host = Host::new("ipv6");
     let mut replay = open(&host, "agent/ipv6");
     let mut six = replay.start();
@@ -81,7 +72,7 @@ fn ipv6() -> Vec<String> {
     replay.finish()
 }
 
-fn no_flags() -> Vec<String> {
+pub(super) fn no_flags() -> Vec<String> {
     let host = Host::new("bind");
     host.add_interface("10.77.0.1/24");
     let mut replay = open(&host, "agent/default-bind");
@@ -90,7 +81,7 @@ fn no_flags() -> Vec<String> {
     replay.finish()
 }
 
-fn discovery() -> Vec<String> {
+pub(super) fn discovery() -> Vec<String> {
     let host = Host::new("discovery");
     host.add_interface("10.77.0.1/24");
     let mut replay = open(&host, "agent/discover");
@@ -105,7 +96,7 @@ fn discovery() -> Vec<String> {
     replay.finish()
 }
 
-fn discovery_without_ipv6() -> Vec<String> {
+pub(super) fn discovery_without_ipv6() -> Vec<String> {
     let host = Host::new("no-ipv6");
     let mut replay = open(&host, "agent/discover-no-ipv6");
     ip(&["-n", &host.namespace, "link", "set", "lo", "multicast", "on"]);
@@ -117,7 +108,7 @@ fn discovery_without_ipv6() -> Vec<String> {
     replay.finish()
 }
 
-fn old_events() -> Vec<String> {
+pub(super) fn old_events() -> Vec<String> {
     let host = Host::new("replay");
     let n2 = host.agent(N2);
     for number in 0..4 {
@@ -131,7 +122,7 @@ fn old_events() -> Vec<String> {
     replay.finish()
 }
 
-fn signals() -> Vec<String> {
+pub(super) fn signals() -> Vec<String> {
     let host = Host::new("signals");
     let mut n2 = host.agent(N2);
     let mut replay = open(&host, "agent/signals");
@@ -184,7 +175,7 @@ fn signals() -> Vec<String> {
     replay.finish()
 }
 
-fn name_conflict() -> Vec<String> {
+pub(super) fn name_conflict() -> Vec<String> {
     const N3: &str = "serf agent -node=n3 -bind=127.0.0.3 -rpc-addr=127.0.0.3:7373";
     let host = Host::new("conflict");
     let mut replay = open(&host, "agent/name-conflict");
@@ -206,7 +197,7 @@ fn name_conflict() -> Vec<String> {
 }
 
 /// A start join that nobody answers; then what agents of older protocols can do, large events, and two leaves at once.
-fn silence() -> Vec<String> {
+pub(super) fn silence() -> Vec<String> {
     let host = Host::new("silence");
     let silent = host.agent(SILENT);
     silent.signal("STOP");
@@ -257,7 +248,7 @@ fn silence() -> Vec<String> {
 }
 
 /// Names that no command line can hold, and a tag without a name.
-fn odd_values() -> Vec<String> {
+pub(super) fn odd_values() -> Vec<String> {
     let host = Host::new("values");
     let mut replay = open(&host, "agent/misc2");
     let mut n1 = replay.start();

@@ -1,7 +1,6 @@
 //! What clients print in the cluster of four agents that the transcripts cli/10 to cli/20 describe.
 
-use super::{Host, Running, replay};
-use crate::namespaces::can_make_hosts;
+use super::{Host, Running};
 use crate::support::wait_until;
 use crate::transcript::{Case, Replay};
 
@@ -43,14 +42,7 @@ impl Cluster {
     }
 }
 
-#[test]
-fn clients_print_what_the_reference_prints() {
-    if can_make_hosts() {
-        replay(&[events_and_queries, views, changes]);
-    }
-}
-
-fn events_and_queries() -> Vec<String> {
+pub(super) fn events_and_queries() -> Vec<String> {
     let cluster = Cluster::new("asks");
     let events = cluster.open("cli/10-event").finish();
     let mut queries = cluster.open("cli/11-query");
@@ -81,7 +73,7 @@ fn interrupted_query(replay: &mut Replay, cluster: &Cluster, case: Case) {
 }
 
 /// What changes nothing.
-fn views() -> Vec<String> {
+pub(super) fn views() -> Vec<String> {
     let cluster = Cluster::new("views");
     for name in ["beta", "gamma", "delta"] {
         // The time to each is known when alpha has probed it.
@@ -109,7 +101,7 @@ fn views() -> Vec<String> {
     problems
 }
 
-fn changes() -> Vec<String> {
+pub(super) fn changes() -> Vec<String> {
     let cluster = Cluster::new("changes");
     cluster.host.run("serf leave -rpc-addr=127.0.0.4:7373");
     cluster.lose_two();

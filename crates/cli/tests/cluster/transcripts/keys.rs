@@ -1,17 +1,9 @@
 //! An encrypted cluster whose keys change, as cli/22-keys describes it.
 
-use super::{Host, replay};
-use crate::namespaces::can_make_hosts;
+use super::Host;
 use crate::transcript::Replay;
 
-#[test]
-fn keys_of_a_cluster() {
-    if can_make_hosts() {
-        replay(&[keys]);
-    }
-}
-
-fn keys() -> Vec<String> {
+pub(super) fn keys() -> Vec<String> {
     let host = Host::new("keys");
     let mut replay = Replay::open("cli/22-keys", &host.shell());
     replay.put_file();

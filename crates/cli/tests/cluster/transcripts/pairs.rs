@@ -1,17 +1,9 @@
 //! Two and three agents: a monitor that watches, and members that are forced to leave although they are alive.
 
-use super::{Host, Running, replay};
-use crate::namespaces::can_make_hosts;
+use super::{Host, Running};
 use crate::transcript::Replay;
 
-#[test]
-fn monitors_and_forced_leaves() {
-    if can_make_hosts() {
-        replay(&[monitor, forced_leave]);
-    }
-}
-
-fn monitor() -> Vec<String> {
+pub(super) fn monitor() -> Vec<String> {
     let host = Host::new("monitor");
     let alpha = host.agent("serf agent -node=alpha -bind=127.0.0.1 '-event-handler=query:load=printf \"0.15\\n\"'");
     let beta = "serf agent -node=beta -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373 -join=127.0.0.1";
@@ -53,7 +45,7 @@ fn monitor() -> Vec<String> {
     monitor.finish()
 }
 
-fn forced_leave() -> Vec<String> {
+pub(super) fn forced_leave() -> Vec<String> {
     const ALPHA: &str = "serf agent -node=alpha -bind=127.0.0.1 -rpc-addr=127.0.0.1:7373";
     const BETA: &str = "serf agent -node=beta -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373 -join=127.0.0.1";
     let host = Host::new("forced");

@@ -1,28 +1,20 @@
 //! One agent, and what is no agent at all: bad connections, odd bytes, agents that die.
 
-use super::{Host, replay};
-use crate::namespaces::can_make_hosts;
+use super::Host;
 use crate::transcript::Replay;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 const ALPHA: &str = "serf agent -node=alpha -bind=127.0.0.1 -rpc-addr=127.0.0.1:7373";
 
-#[test]
-fn connections_and_bytes() {
-    if can_make_hosts() {
-        replay(&[tokens, bad_connections, odd_input, lost_connection]);
-    }
-}
-
-fn tokens() -> Vec<String> {
+pub(super) fn tokens() -> Vec<String> {
     let host = Host::new("tokens");
     host.write("auth.json", r#"{"rpc_auth": "sekret"}"#);
     let _alpha = host.agent(&format!("{ALPHA} -config-file=auth.json -log-level=debug"));
     Replay::open("cli/21-rpc-auth", &host.shell()).finish()
 }
 
-fn bad_connections() -> Vec<String> {
+pub(super) fn bad_connections() -> Vec<String> {
     let host = Host::new("bad");
     let _alpha = host.agent(ALPHA);
     serve(host.listen("127.0.0.1:7401"), drop);
@@ -71,14 +63,14 @@ fn answer_handshake(client: &mut TcpStream, error: &str) {
     let _ = client.write_all(&header);
 }
 
-fn odd_input() -> Vec<String> {
+pub(super) fn odd_input() -> Vec<String> {
     let host = Host::new("odd");
     let _alpha = host.agent(ALPHA);
     Replay::open("cli/24-odd-input", &host.shell()).finish()
 }
 
 /// The agent is killed while a command waits.
-fn lost_connection() -> Vec<String> {
+pub(super) fn lost_connection() -> Vec<String> {
     let host = Host::new("lost");
     let mut lost = Replay::open("cli/25-lost-connection", &host.shell());
     while lost.line().is_some() {

@@ -30,8 +30,9 @@ pub use messages::{
 pub use msgpack::{DecodeError, Fault};
 pub use packet::{Batch, Codec, Parts, Settings};
 pub use payloads::{
-    decode_conflict, decode_coordinate, decode_filter, decode_key_request, decode_key_response, decode_meta,
-    encode_conflict, encode_coordinate, encode_filter, encode_key_request, encode_key_response, encode_meta,
+    check_filter, decode_conflict, decode_coordinate, decode_filter, decode_key_request, decode_key_response,
+    decode_meta, encode_conflict, encode_coordinate, encode_filter, encode_key_request, encode_key_response,
+    encode_meta,
 };
 pub use refusal::{Refusal, StreamRefusal};
 pub use serf_messages::{decode_serf, encode_serf};

@@ -71,6 +71,15 @@ pub fn decode_filter(bytes: &[u8]) -> Result<Filter<'_>, DecodeError> {
     }
 }
 
+/// Whether [`decode_filter`] understands these bytes, at no cost in memory.
+pub fn check_filter(bytes: &[u8]) -> Result<(), DecodeError> {
+    let (FILTER_NODES, mut reader) = open(bytes, "filter")? else { return decode_filter(bytes).map(drop) };
+    for _ in 0..reader.list_length("filter")?.unwrap_or(0) {
+        reader.text("filter")?;
+    }
+    Ok(())
+}
+
 /// Appends one element of a query's filters.
 pub fn encode_filter(filter: &Filter<'_>, out: &mut Vec<u8>) {
     match filter {
