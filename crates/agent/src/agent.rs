@@ -345,8 +345,8 @@ impl Agent {
             Event::QueryAck { .. } | Event::QueryResponse { .. } | Event::QueryDone { .. } => None,
         };
         match event {
-            Event::User { name, .. } => self.telemetry.count(format!("serf.events.{name}"), self.clock),
-            Event::Query { name, .. } => self.telemetry.count(format!("serf.queries.{name}"), self.clock),
+            Event::User { name, .. } => self.telemetry.count(&format!("serf.events.{name}"), self.clock),
+            Event::Query { name, .. } => self.telemetry.count(&format!("serf.queries.{name}"), self.clock),
             _ => {}
         }
         with_cx!(self, out, |cx| {

@@ -11,7 +11,6 @@ use crate::escape;
 use crate::io::{Clock, Outbox, Sink, StoreOp};
 use crate::limits::{METRIC_INTERVALS, METRIC_NAMES, METRIC_PACKET_BYTES};
 use crate::log::LocalTime;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use villein_core::Node;
@@ -53,7 +52,7 @@ struct Interval {
     samples: Tallies,
 }
 
-type Tallies = BTreeMap<Cow<'static, str>, Tally>;
+type Tallies = BTreeMap<String, Tally>;
 
 impl Telemetry {
     /// Nothing was measured yet.
@@ -93,19 +92,19 @@ impl Telemetry {
     }
 
     /// Counts one.
-    pub(crate) fn count(&mut self, name: impl Into<Cow<'static, str>>, clock: Clock) {
-        self.add(Kind::Counter, name.into(), 1.0, clock);
+    pub(crate) fn count(&mut self, name: &str, clock: Clock) {
+        self.add(Kind::Counter, name, 1.0, clock);
     }
 
     /// Takes a measured value; durations are in milliseconds.
-    pub(crate) fn sample(&mut self, name: impl Into<Cow<'static, str>>, value: f64, clock: Clock) {
-        self.add(Kind::Sample, name.into(), value, clock);
+    pub(crate) fn sample(&mut self, name: &str, value: f64, clock: Clock) {
+        self.add(Kind::Sample, name, value, clock);
     }
 
     /// Takes what the node measured over into the current interval.
     pub(crate) fn take_tallies(&mut self, node: &mut Node) {
         for (metric, tally) in node.take_metrics().iter() {
-            if let Some(known) = self.current.tally(metric.kind(), &metric.name().into()) {
+            if let Some(known) = self.current.tally(metric.kind(), metric.name()) {
                 known.merge(tally);
             }
         }
@@ -133,11 +132,11 @@ impl Telemetry {
         }
     }
 
-    fn add(&mut self, kind: Kind, name: Cow<'static, str>, value: f64, clock: Clock) {
+    fn add(&mut self, kind: Kind, name: &str, value: f64, clock: Clock) {
         if self.has_sinks() {
-            self.tell(kind, &name, value, clock);
+            self.tell(kind, name, value, clock);
         }
-        if let Some(tally) = self.current.tally(kind, &name) {
+        if let Some(tally) = self.current.tally(kind, name) {
             tally.add(value, clock.now);
         }
     }
@@ -230,17 +229,20 @@ impl Interval {
     }
 
     /// The place of a name, if there is one.
-    fn tally(&mut self, kind: Kind, name: &Cow<'static, str>) -> Option<&mut Tally> {
+    fn tally(&mut self, kind: Kind, name: &str) -> Option<&mut Tally> {
         let names = self.gauges.len() + self.counters.len() + self.samples.len();
         let tallies = match kind {
             Kind::Gauge => &mut self.gauges,
             Kind::Counter => &mut self.counters,
             Kind::Sample => &mut self.samples,
         };
-        if names >= METRIC_NAMES && !tallies.contains_key(name) {
-            return None;
+        if !tallies.contains_key(name) {
+            if names >= METRIC_NAMES {
+                return None;
+            }
+            tallies.insert(name.to_owned(), Tally::default());
         }
-        Some(tallies.entry(name.clone()).or_default())
+        tallies.get_mut(name)
     }
 }
 
@@ -368,7 +370,7 @@ mod tests {
     fn names_are_bounded() {
         let mut telemetry = telemetry(Vec::new());
         for number in 0..METRIC_NAMES + 9 {
-            telemetry.count(format!("serf.events.{number}"), clock(1));
+            telemetry.count(&format!("serf.events.{number}"), clock(1));
         }
         telemetry.count("serf.events.0", clock(1));
         telemetry.begin_interval(clock(5));

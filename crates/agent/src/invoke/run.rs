@@ -139,7 +139,7 @@ impl Run {
                 format!("Script '{command}' generated {total} bytes of output, truncated to the last {kept}");
             cx.log(Level::Warn, "agent", &text);
         }
-        cx.telemetry.sample(format!("agent.invoke.{command}"), took.as_secs_f64() * 1000.0, cx.clock);
+        cx.telemetry.sample(&format!("agent.invoke.{command}"), took.as_secs_f64() * 1000.0, cx.clock);
         (exit, took)
     }
 

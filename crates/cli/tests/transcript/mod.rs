@@ -182,7 +182,8 @@ impl Replay {
             }
             Step::Mode { path, digits } => {
                 use std::os::unix::fs::PermissionsExt;
-                let mode = std::fs::metadata(self.shell.folder.join(&path)).map(|file| file.permissions().mode());
+                let mode =
+                    std::fs::metadata(self.shell.folder.join(&path)).map(|file| file.permissions().mode());
                 let found = format!("{:o}", mode.unwrap_or(0) & 0o777);
                 if found != digits {
                     self.problems.push(format!("the mode of {path} should be {digits} and is {found}"));
@@ -196,7 +197,8 @@ impl Replay {
     fn intended_content(&mut self, file: &str, recorded: Vec<u8>) -> Vec<u8> {
         let times = self.taken.entry(format!("the file {file}")).or_default();
         *times += 1;
-        let is_meant = |step: &Step| matches!(step, Step::Check { path, nth, .. } if path == file && nth == times);
+        let is_meant =
+            |step: &Step| matches!(step, Step::Check { path, nth, .. } if path == file && nth == times);
         match self.differences.iter().position(is_meant).map(|at| self.differences.remove(at)) {
             Some(Step::Check { content, .. }) if content != recorded => content,
             Some(_) => {
@@ -211,7 +213,8 @@ impl Replay {
     pub(crate) fn with_difference(&mut self, mut case: Case) -> Case {
         let nth = self.taken.entry(case.line.clone()).or_default();
         *nth += 1;
-        let is_meant = |step: &Step| matches!(step, Step::Run(other) if other.line == case.line && other.nth == *nth);
+        let is_meant =
+            |step: &Step| matches!(step, Step::Run(other) if other.line == case.line && other.nth == *nth);
         let at = self.differences.iter().position(is_meant);
         if let Some(Step::Run(intended)) = at.map(|at| self.differences.remove(at)) {
             if self.agree(&case, &case.expected, &intended.expected) {

@@ -266,7 +266,12 @@ fn agent(text: &str) -> String {
 
 /// Log lines that come once or more: each packet shows the same conflict, and an event can be delivered in parts.
 fn is_repeated(line: &str) -> bool {
-    const REPEATED: [&str; 4] = ["Conflicting address for", "Name conflict for", "Node name conflicts with", "Received event: member-"];
+    const REPEATED: [&str; 4] = [
+        "Conflicting address for",
+        "Name conflict for",
+        "Node name conflicts with",
+        "Received event: member-",
+    ];
     REPEATED.iter().any(|part| line.contains(part))
 }
 

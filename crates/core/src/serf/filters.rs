@@ -110,6 +110,7 @@ mod tests {
     #[test]
     fn what_is_broken_is_not_passed_on() {
         let passes = |filter: &[u8]| {
+            assert_eq!(check_filter(filter), decode_filter(filter).map(drop));
             let query = Query { filters: vec![&[0, 0x90], filter], ..Query::default() };
             match allowance(&query) {
                 Ok(_) => true,

@@ -5,13 +5,14 @@ use super::wire::{
     ENDLESS_LIST, NIL, VERSIONS, Wrapper, alive, event, intent, list, map, node, number, on_stream,
     push_pull, query, relay, say, send, signed, text,
 };
-use crate::support::{Agent, PATIENCE, Program, client, members, serf_is_here, wait_until};
+use crate::support::{Agent, Folder, PATIENCE, Program, client, members, serf_is_here, wait_until};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Instant;
+use villein_core::crypto::Key;
 use villein_rpc::request::{
-    CoordinateOf, ForceLeave, Handshake, Join, Key, Query, Respond, TagChange, UserEvent,
+    self, CoordinateOf, ForceLeave, Handshake, Join, Query, Respond, TagChange, UserEvent,
 };
 use villein_rpc::response::TextMap;
 use villein_rpc::{Client, Request, Text};
@@ -201,12 +202,45 @@ fn wishes() -> Vec<Request> {
     wishes.push(Request::Tags(TagChange { tags, delete_tags: vec![Text::default()] }));
     wishes.push(Request::ForceLeave(ForceLeave { node: odd.into(), prune: true }));
     for key in ["", "AAAA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
-        wishes.push(Request::InstallKey(Key { key: key.into() }));
+        wishes.push(Request::InstallKey(request::Key { key: key.into() }));
     }
-    wishes.push(Request::RemoveKey(Key { key: Text::default() }));
+    wishes.push(Request::RemoveKey(request::Key { key: Text::default() }));
     wishes.push(Request::Respond(Respond { id: u64::MAX, payload: None }));
     wishes.push(Request::ForceLeave(ForceLeave { node: "serf".into(), prune: true }));
     wishes
+}
+
+/// One look at more keys than fit into an answer would be the end of all real agents.
+#[test]
+fn keys_stay_so_few_that_real_agents_can_list_them() {
+    if !serf_is_here() {
+        return;
+    }
+    let folder = Folder::new("many-keys");
+    let key = |number: u8| Key::from_bytes(&[number; 32]).expect("it is a key").to_base64();
+    let ring: Vec<String> = (1..=16).map(|number| format!("\"{}\"", key(number))).collect();
+    let (ours, serf) = ("127.64.15.1", "127.64.15.2");
+    let agents =
+        [(Program::Villein, ours, "ours"), (Program::Serf, serf, "serf")].map(|(program, ip, name)| {
+            let path = folder.path(name);
+            std::fs::write(&path, format!("[{}]", ring.join(","))).expect("the file can be written");
+            Agent::on_loopback(program, ip, name, &[&format!("-keyring-file={}", path.display())])
+        });
+    let ask = |words: &[&str]| client(Program::Villein, &agents[0], words);
+    assert_eq!(ask(&["join", serf]).status, Some(0));
+    let installed = (17..40).find(|number| {
+        let printed = ask(&["keys", "-install", &key(*number)]);
+        let is_refused = printed.status != Some(0);
+        if is_refused {
+            assert!(printed.stdout.contains("first remove keys that are no longer used"), "{printed:?}");
+        }
+        is_refused
+    });
+    assert!(installed.is_some_and(|number| number > 17), "{installed:?}");
+    let listed = || ask(&["keys", "-list"]).stdout;
+    let all = usize::from(installed.unwrap_or_default()) - 1;
+    wait_until("all keys are listed by both", || listed().matches("[2/2]").count() == all, listed);
+    assert_eq!(client(Program::Serf, &agents[1], &["members"]).status, Some(0));
 }
 
 fn hostile(net: u8, key: Option<&str>) {

@@ -237,7 +237,9 @@ pub(super) fn silence() -> Vec<String> {
     let _n2 = host.agent(&format!("{N2} -join=127.0.0.1"));
     n1.wait_for("Received event: member-join");
     let leave = || host.run("serf leave");
-    let leaves = std::thread::scope(|scope| [scope.spawn(leave), scope.spawn(leave)].map(|leave| leave.join().expect("it was run")));
+    let leaves = std::thread::scope(|scope| {
+        [scope.spawn(leave), scope.spawn(leave)].map(|leave| leave.join().expect("it was run"))
+    });
     for leave in leaves {
         assert_eq!(String::from_utf8_lossy(&leave.stdout), "Graceful leave complete\n");
     }
@@ -256,7 +258,8 @@ pub(super) fn odd_values() -> Vec<String> {
     let mut client = host.connect("127.0.0.1:7373");
     let send = |client: &mut TcpStream, command: &str, seq: u8, body: &[u8]| {
         let length = u8::try_from(command.len()).expect("commands are short");
-        let header = [b"\x82\xa7Command", &[0xa0 | length][..], command.as_bytes(), b"\xa3Seq", &[seq]].concat();
+        let header =
+            [b"\x82\xa7Command", &[0xa0 | length][..], command.as_bytes(), b"\xa3Seq", &[seq]].concat();
         client.write_all(&[&header, body].concat()).expect("the agent reads");
     };
     send(&mut client, "handshake", 0, b"\x81\xa7Version\x01");

@@ -27,7 +27,10 @@ pub(super) fn files() -> Vec<String> {
                 let path = words.rsplit_once('=').map(|(_, path)| path).unwrap_or_default();
                 if expected.contains("unexpected end of JSON input") {
                     host.write(path, "");
-                } else if line.ends_with("-tags-file=tags.json") && !expected.contains("tag") && expected.contains("starting") {
+                } else if line.ends_with("-tags-file=tags.json")
+                    && !expected.contains("tag")
+                    && expected.contains("starting")
+                {
                     let _ = std::fs::remove_file(host.folder().join("tags.json"));
                 }
                 replay.start()
@@ -85,39 +88,6 @@ pub(super) fn reload() -> Vec<String> {
     replay.finish()
 }
 
-/// A snapshot over three lives of an agent.
-pub(super) fn snapshot() -> Vec<String> {
-    let host = Host::new("snapshot");
-    let _n2 = host.agent("serf agent -node=n2 -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373");
-    let mut replay = Replay::open("agent/snapshot", &host.shell());
-    let n1 = replay.start_early(&format!("{N1} -snapshot=snap -join=127.0.0.2"));
-    n1.wait_for("Received event: member-join");
-    host.run("serf event -coalesce=false e1");
-    host.run("serf query -timeout=300ms q1");
-    replay.check_file();
-    replay.check_file();
-    n1.signal("TERM");
-    replay.settle(n1);
-    replay.check_file();
-
-    let mut n1 = replay.start();
-    replay.check(&mut n1);
-    replay.play();
-    replay.check_file();
-    n1.case = replay.take().expect("the agent goes on");
-    n1.signal("INT");
-    replay.settle(n1);
-    replay.check_file();
-
-    for _ in 0..2 {
-        let mut n1 = replay.start();
-        replay.check(&mut n1);
-        replay.play();
-        replay.check_file();
-    }
-    replay.finish()
-}
-
 /// What users of the reference trip over.
 pub(super) fn trip_ups() -> Vec<String> {
     let host = Host::new("trip-ups");
@@ -171,7 +141,9 @@ pub(super) fn syslog() -> Vec<String> {
         host.run("serf join 127.0.0.9");
         n1.signal("TERM");
         replay.settle(n1);
-        let Some(Step::Check { content, .. }) = replay.steps.pop_front() else { panic!("the packets follow") };
+        let Some(Step::Check { content, .. }) = replay.steps.pop_front() else {
+            panic!("the packets follow")
+        };
         let received = packets(&socket);
         // What the gossip layer says at the lowest level is its own.
         let is_told = |line: &String| !line.contains("> serf: memberlist: ");

@@ -7,7 +7,8 @@ pub(super) fn keys() -> Vec<String> {
     let host = Host::new("keys");
     let mut replay = Replay::open("cli/22-keys", &host.shell());
     replay.put_file();
-    std::fs::copy(host.folder().join("ring-a.json"), host.folder().join("ring-b.json")).expect("the folder is ours");
+    std::fs::copy(host.folder().join("ring-a.json"), host.folder().join("ring-b.json"))
+        .expect("the folder is ours");
     let alpha = host.agent("serf agent -node=alpha -bind=127.0.0.1 -keyring-file=ring-a.json");
     let beta = host.agent("serf agent -node=beta -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373 -keyring-file=ring-b.json -join=127.0.0.1");
     let _gamma = host.agent("serf agent -node=gamma -bind=127.0.0.3 -rpc-addr=127.0.0.3:7373 -encrypt=5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4= -join=127.0.0.1");

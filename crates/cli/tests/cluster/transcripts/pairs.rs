@@ -5,7 +5,8 @@ use crate::transcript::Replay;
 
 pub(super) fn monitor() -> Vec<String> {
     let host = Host::new("monitor");
-    let alpha = host.agent("serf agent -node=alpha -bind=127.0.0.1 '-event-handler=query:load=printf \"0.15\\n\"'");
+    let alpha =
+        host.agent("serf agent -node=alpha -bind=127.0.0.1 '-event-handler=query:load=printf \"0.15\\n\"'");
     let beta = "serf agent -node=beta -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373 -join=127.0.0.1";
     let _beta = host.agent(&format!("{beta} '-event-handler=query:load=printf 2.50'"));
     alpha.wait_for("EventMemberJoin: beta");

@@ -25,7 +25,9 @@ pub(super) fn bad_connections() -> Vec<String> {
     });
     serve(host.listen("127.0.0.1:7403"), std::mem::forget);
     serve(host.listen("127.0.0.1:7404"), |mut client| answer_handshake(&mut client, ""));
-    serve(host.listen("127.0.0.1:7405"), |mut client| answer_handshake(&mut client, "Unsupported IPC version"));
+    serve(host.listen("127.0.0.1:7405"), |mut client| {
+        answer_handshake(&mut client, "Unsupported IPC version")
+    });
     let mut bad = Replay::open("cli/23-rpc-connection", &host.shell());
     // It takes its time to give up; and so it does with an agent that is stopped.
     let silent = bad.start_early("serf members -rpc-addr=127.0.0.1:7403");
@@ -58,7 +60,8 @@ fn answer_handshake(client: &mut TcpStream, error: &str) {
     let request = read_request(client);
     let at = request.windows(4).position(|bytes| bytes == b"\xa3Seq").expect("a request has a number");
     let text = u8::try_from(error.len()).expect("the text is short");
-    let header = [b"\x82\xa5Error", &[0xa0 | text][..], error.as_bytes(), b"\xa3Seq", &[request[at + 4]]].concat();
+    let header =
+        [b"\x82\xa5Error", &[0xa0 | text][..], error.as_bytes(), b"\xa3Seq", &[request[at + 4]]].concat();
     // The client may have gone.
     let _ = client.write_all(&header);
 }
