@@ -1,8 +1,9 @@
 """Drives an agent through PyPI's `serfclient` and prints what the library returns, one call a line.
 
-    drive_serfclient.py before|after HOST PEER_HOST
+    drive_serfclient.py before|after|secured HOST PEER_HOST
 
 `before`: the agent is alone at first and joins its peer. `after`: the peer's process has died.
+`secured`: the agent is alone, wants the token "sekret" and has the key KEYS[0].
 What differs between two equal agents (the third number of an address, round-trip times, queue lengths,
 the order of members and of map keys) is made equal, so that two programs can be compared line by line.
 """
@@ -15,6 +16,12 @@ from serfclient.client import SerfClient
 from serfclient.connection import SerfConnectionError, SerfTimeout
 
 PATIENCE = 60
+
+KEYS = [
+    "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=",
+    "c2l4dGVlbiBieXRlcyE1Ng==",
+    "dHdlbnR5LWZvdXIgYnl0ZXMgb2Yga2V5",
+]
 
 # A value of these is what it happens to be; that it is there, as text, is what counts.
 VARYING = {
@@ -31,7 +38,9 @@ def plain(value):
         return "[" + ", ".join(sorted(map(plain, value))) + "]"
     if isinstance(value, bytes) and len(value) in (4, 16) and value[-4] == 127:
         return f"address of {len(value)} bytes 127.{value[-3]}.x.{value[-1]}:"
-    return re.sub(r"127\.(\d+)\.\d+\.", r"127.\1.x.", repr(value))
+    # Where a limit is passed an agent may say how.
+    text = re.sub(r" \([^()]+ = \d+ bytes\)", "", repr(value))
+    return re.sub(r"127\.(\d+)\.\d+\.", r"127.\1.x.", text)
 
 
 def show(label, call):
@@ -162,8 +171,37 @@ def after(host, client):
     show("leave", command(client, "leave"))
 
 
+def secured(host):
+    """Tokens, and keys over RPC."""
+    bare = SerfClient(host, timeout=PATIENCE)
+    show("members without a token", command(bare, "members"))
+    show("a wrong token", lambda: bare.connection.auth("guess"))
+    show("the token after all", lambda: bare.connection.auth("sekret"))
+    show("members after the token", bare.members)
+    client = SerfClient(host, rpc_auth="sekret", timeout=PATIENCE)
+    show("members with the token", client.members)
+    show("event with the token", lambda: client.event("deploy", "1"))
+
+    def keys(label, name, body=None):
+        show(label, command(client, name, body, answer=True))
+
+    keys("keys at first", "list-keys")
+    keys("install", "install-key", {"Key": KEYS[1]})
+    keys("both keys", "list-keys")
+    keys("remove the one in use", "remove-key", {"Key": KEYS[0]})
+    keys("use", "use-key", {"Key": KEYS[1]})
+    keys("use an unknown one", "use-key", {"Key": KEYS[2]})
+    keys("remove", "remove-key", {"Key": KEYS[0]})
+    keys("no key at all", "install-key", {"Key": "not base64"})
+    keys("a short key", "install-key", {"Key": "c2hvcnQ="})
+    keys("the last key", "list-keys")
+    show("leave", command(client, "leave"))
+
+
 def main():
     phase, host, peer = sys.argv[1:]
+    if phase == "secured":
+        return secured(host)
     client = SerfClient(host, timeout=PATIENCE)
     if phase == "before":
         alone(host, client)

@@ -1,7 +1,7 @@
 //! A client library of others, `serfclient` for Python, gets the same answers from our agent and from the
 //! real `serf`.
 
-use crate::support::{Agent, Printed, Program, available, run, serf_is_here};
+use crate::support::{Agent, Folder, Printed, Program, available, run, serf_is_here};
 use std::process::Command;
 
 /// A Python that has the library: `python3`, or what the environment names.
@@ -44,12 +44,38 @@ fn serfclient_gets_the_answers_of_the_real_agent() {
     if !serf_is_here() {
         return;
     }
+    are_equal(
+        || story(&python, Program::Villein, "127.62.2"),
+        || story(&python, Program::Serf, "127.62.1"),
+    );
+    are_equal(
+        || secured(&python, Program::Villein, "127.62.2.3"),
+        || secured(&python, Program::Serf, "127.62.1.3"),
+    );
+}
+
+/// Two stories that happen at the same time are the same.
+fn are_equal(ours: impl Fn() -> Vec<String>, theirs: impl Fn() -> Vec<String> + Send) {
     let (ours, theirs) = std::thread::scope(|scope| {
-        let theirs = scope.spawn(|| story(&python, Program::Serf, "127.62.1"));
-        (story(&python, Program::Villein, "127.62.2"), theirs.join().expect("the other story ends"))
+        let theirs = scope.spawn(theirs);
+        (ours(), theirs.join().expect("the other story ends"))
     });
     for (ours, theirs) in ours.iter().zip(&theirs) {
         assert_eq!(ours, theirs);
     }
     assert_eq!(ours.len(), theirs.len());
+}
+
+/// What the library returns from an agent that wants a token and has a key.
+fn secured(python: &str, program: Program, ip: &str) -> Vec<String> {
+    let folder = Folder::new(&format!("secured-{program:?}"));
+    let path = folder.path("agent.json");
+    let key = "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=";
+    std::fs::write(&path, format!(r#"{{"rpc_auth": "sekret", "encrypt_key": "{key}"}}"#))
+        .expect("the file can be written");
+    let file = format!("-config-file={}", path.display());
+    let mut agent = Agent::on_loopback(program, ip, "alpha", &[&file]);
+    let lines = drive(python, "secured", ip, "");
+    assert_eq!(agent.wait().code(), Some(0), "the agent ends well");
+    lines
 }

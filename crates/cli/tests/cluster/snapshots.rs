@@ -11,7 +11,7 @@ struct Pair {
 
 impl Pair {
     fn new(name: &str, net: u8) -> Pair {
-        let first = Agent::on_loopback(Program::Serf, &format!("127.62.{net}.1"), "first", &[]);
+        let first = Agent::on_loopback(Program::Serf, &format!("127.63.{net}.1"), "first", &[]);
         Pair { folder: Folder::new(name), net, first }
     }
 
@@ -19,7 +19,7 @@ impl Pair {
         let snapshot = format!("-snapshot={}", self.folder.path("snapshot").display());
         let handler = format!("-event-handler=user=(cat; echo) >> {}", self.folder.path("events").display());
         let arguments: Vec<&str> = [&[snapshot.as_str(), handler.as_str()], more].concat();
-        Agent::on_loopback(program, &format!("127.62.{}.2", self.net), "second", &arguments)
+        Agent::on_loopback(program, &format!("127.63.{}.2", self.net), "second", &arguments)
     }
 
     fn wait_for(&self, status: &str) {
@@ -43,7 +43,7 @@ impl Pair {
 /// Whoever was killed comes back without being told where to, and hears nothing twice.
 fn a_crash_is_survived(before: Program, after: Program, net: u8) {
     let pair = Pair::new(&format!("crash-{net}"), net);
-    let mut second = pair.second(before, &[&format!("-join=127.62.{net}.1")]);
+    let mut second = pair.second(before, &[&format!("-join=127.63.{net}.1")]);
     pair.fire("old news");
     // Serf writes what it has gathered only when there is more to write.
     let is_written = || {
@@ -65,7 +65,7 @@ fn a_crash_is_survived(before: Program, after: Program, net: u8) {
 /// Whoever has left stays away, unless told otherwise.
 fn a_leave_is_remembered(before: Program, after: Program, net: u8) {
     let pair = Pair::new(&format!("leave-{net}"), net);
-    let mut second = pair.second(before, &[&format!("-join=127.62.{net}.1")]);
+    let mut second = pair.second(before, &[&format!("-join=127.63.{net}.1")]);
     pair.wait_for("alive");
     let printed = client(before, &second, &["leave"]);
     assert_eq!(printed.status, Some(0), "{printed:?}");

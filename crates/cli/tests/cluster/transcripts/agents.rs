@@ -52,7 +52,7 @@ pub(super) fn joins() -> Vec<String> {
     replay.play();
 
     // n2 starts when n1 has tried three times.
-    let mut n1 = replay.start();
+    let n1 = replay.start();
     n1.wait_for_times("retrying in 1s", 3);
     let n2 = host.agent(N2);
     replay.settle(n1);
