@@ -153,9 +153,14 @@ impl Agent {
         }
         self.on_time(out);
         self.run_errands(out);
+        if self.lifecycle.is_done() {
+            return;
+        }
         with_cx!(self, out, |cx| self.rpc.pump_monitors(cx));
         self.telemetry.take_values(&mut self.node, self.clock);
-        self.telemetry.flush(self.clock, out);
+        if self.telemetry.is_due(self.clock) {
+            self.telemetry.flush(out);
+        }
     }
 
     /// When [`Input::Tick`] is wanted next.
@@ -412,14 +417,22 @@ impl Agent {
                 Errand::LeaveEnded(ticket, result) => {
                     with_cx!(self, out, |cx| self.rpc.on_left(ticket, result, cx));
                 }
-                Errand::Exit(status) => {
-                    with_cx!(self, out, |cx| self.rpc.close_all(cx));
-                    self.log.finish(self.clock, out);
-                    out.exit(status);
-                    self.errands.clear();
-                }
+                Errand::Exit(status) => self.exit(status, out),
             }
         }
+    }
+
+    /// Says what is still to be said; nothing is done after an exit.
+    fn exit(&mut self, status: u8, out: &mut Outbox) {
+        self.log.finish(self.clock, out);
+        with_cx!(self, out, |cx| {
+            self.rpc.pump_monitors(cx);
+            self.rpc.close_all(cx);
+        });
+        self.telemetry.take_values(&mut self.node, self.clock);
+        self.telemetry.flush(out);
+        out.exit(status);
+        self.errands.clear();
     }
 
     fn on_join_ended(&mut self, ended: Ended, out: &mut Outbox) {

@@ -36,13 +36,10 @@ pub const HANDLER_GRACE: Duration = Duration::from_secs(5);
 /// How often a line about the same kind of loss is logged at most.
 pub const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lines about one kind of thing that peers and clients do, in one [`LOSS_INTERVAL`]: more than people read,
-/// so what is beyond is only counted. Garbage without end makes some KiB of log in a second, not a full disk.
+/// Lines that are alike in one [`LOSS_INTERVAL`], because they say the same or are about one kind of thing that peers
+/// and clients do: more than people read, so what is beyond is only counted. Garbage without end makes some KiB of
+/// log in a second, not a full disk. Scripts that fire an event some times and count the lines find them all.
 pub const BURST_LINES: u32 = 20;
-
-/// The same line one after the other is written so often; the others are counted. Scripts that fire an event
-/// some times and count the lines still find them.
-pub const REPEATED_LINES: u32 = 5;
 
 /// Finished intervals of ten seconds whose metrics are kept: one minute (agent.md 16).
 pub const METRIC_INTERVALS: i64 = 6;

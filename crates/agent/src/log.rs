@@ -10,7 +10,7 @@
 use crate::config::{Config, Facility, LogFormat};
 use crate::io::{Clock, Outbox, Sink};
 use crate::limits::{LOG_LINE_BYTES, LOG_LINES};
-use crate::throttle::{Bursts, Repeats};
+use crate::throttle::{Bursts, Hidden, Repeats, Speaker};
 use std::collections::VecDeque;
 use villein_core::note::Level;
 use villein_core::time::Instant;
@@ -68,32 +68,30 @@ impl Log {
     pub(crate) fn write(
         &mut self,
         clock: Clock,
-        speaker: (Level, &'static str),
+        speaker: Speaker,
         text: &str,
         hidden_from: Option<u64>,
         out: &mut Outbox,
     ) {
         let text = clipped(text.strip_suffix('\n').unwrap_or(text));
-        if hidden_from.is_none() && self.repeats.is_folded(speaker, text, clock.now) {
-            return;
+        let (admitted, hidden) = self.repeats.admit(speaker, text, clock.now);
+        if let Some(hidden) = hidden {
+            self.tell(&hidden, clock, out);
         }
-        if let Some(folded) = self.repeats.take_folded() {
-            self.append(clock, folded.speaker, &folded.text(), None, out);
+        if admitted {
+            self.append(clock, speaker, text, hidden_from, out);
         }
-        self.append(clock, speaker, text, hidden_from, out);
-        self.repeats.remember(speaker, text, clock.now);
     }
 
     /// Writes what was held back and is due: how many lines were left out of bursts that are over, and how often
     /// the last line was repeated. To be called before lines are written.
     pub(crate) fn end_bursts(&mut self, clock: Clock, out: &mut Outbox) {
-        if let Some(folded) = self.repeats.take_due(clock.now) {
-            self.append(clock, folded.speaker, &folded.text(), None, out);
-        }
-        while let Some(hidden) = self.bursts.end_one(clock.now) {
-            let text = format!("... and {} more like these ({})", hidden.count, hidden.kind);
-            self.write(clock, hidden.speaker, &text, None, out);
-        }
+        self.tell_hidden(clock.now, clock, out);
+    }
+
+    /// The end is near: writes all that was held back.
+    pub(crate) fn finish(&mut self, clock: Clock, out: &mut Outbox) {
+        self.tell_hidden(Instant::NEVER, clock, out);
     }
 
     /// When something that was held back is due.
@@ -101,20 +99,19 @@ impl Log {
         [self.bursts.deadline(), self.repeats.deadline()].into_iter().flatten().min()
     }
 
-    /// The end is near: writes what was held back.
-    pub(crate) fn finish(&mut self, clock: Clock, out: &mut Outbox) {
-        if let Some(folded) = self.repeats.take_folded() {
-            self.append(clock, folded.speaker, &folded.text(), None, out);
+    /// Says what was left out of bursts that are over by then.
+    fn tell_hidden(&mut self, until: Instant, clock: Clock, out: &mut Outbox) {
+        while let Some(hidden) = self.repeats.end(until).or_else(|| self.bursts.end_one(until)) {
+            self.tell(&hidden, clock, out);
         }
     }
 
+    fn tell(&mut self, hidden: &Hidden, clock: Clock, out: &mut Outbox) {
+        self.append(clock, hidden.speaker, &hidden.to_string(), None, out);
+    }
+
     /// Whether another line of a kind that strangers can cause may be written now.
-    pub(crate) fn admits(
-        &mut self,
-        kind: &'static str,
-        speaker: (Level, &'static str),
-        now: Instant,
-    ) -> bool {
+    pub(crate) fn admits(&mut self, kind: &'static str, speaker: Speaker, now: Instant) -> bool {
         self.bursts.admit(kind, speaker, now)
     }
 
@@ -145,7 +142,7 @@ impl Log {
     fn append(
         &mut self,
         clock: Clock,
-        (level, component): (Level, &'static str),
+        (level, component): Speaker,
         text: &str,
         hidden_from: Option<u64>,
         out: &mut Outbox,
@@ -304,7 +301,7 @@ mod tests {
     use super::*;
     use crate::config::Machine;
     use crate::io::Action;
-    use crate::limits::{LOSS_INTERVAL, REPEATED_LINES};
+    use crate::limits::{BURST_LINES, LOSS_INTERVAL};
     use std::net::{IpAddr, Ipv4Addr};
     use villein_core::config::Config as NodeConfig;
     use villein_core::member::WireAddr;
@@ -430,21 +427,35 @@ mod tests {
                 log.write(at(Instant::ORIGIN), (Level::Info, "agent"), "again", None, out);
             }
         };
-        again(&mut log, &mut out, REPEATED_LINES + 7);
-        assert_eq!(printed(&out).lines().count(), REPEATED_LINES as usize);
+        again(&mut log, &mut out, BURST_LINES + 7);
+        assert_eq!(printed(&out).lines().count(), BURST_LINES as usize);
         assert_eq!(log.deadline(), Some(Instant::ORIGIN + LOSS_INTERVAL));
         log.write(at(Instant::ORIGIN), (Level::Info, "agent"), "other", None, &mut out);
         let text = printed(&out);
         let mut last = text.lines().rev();
         assert!(last.next().unwrap().ends_with("[INFO] agent: other"));
         assert!(last.next().unwrap().ends_with("[INFO] agent: ... the last line came 7 more times"));
-        again(&mut log, &mut out, REPEATED_LINES + 1);
+        again(&mut log, &mut out, BURST_LINES + 1);
         out.clear();
         log.end_bursts(at(Instant::ORIGIN + LOSS_INTERVAL), &mut out);
         assert!(printed(&out).ends_with("the last line came 1 more times\n"));
         assert_eq!(log.deadline(), None);
-        again(&mut log, &mut out, 1);
-        log.finish(at(Instant::ORIGIN), &mut out);
-        assert!(printed(&out).ends_with("the last line came 1 more times\n"));
+    }
+
+    #[test]
+    fn the_end_tells_what_was_held_back() {
+        let (mut log, mut out) = (Log::new(&config(Level::Info)), Outbox::new());
+        log.open_console(&mut out);
+        let speaker = (Level::Info, "agent");
+        for _ in 0..BURST_LINES + 2 {
+            log.write(clock(0, 0), speaker, "again", None, &mut out);
+            log.admits("odd things", speaker, Instant::ORIGIN);
+        }
+        out.clear();
+        log.finish(clock(0, 0), &mut out);
+        let text = printed(&out);
+        let ends: Vec<&str> =
+            text.lines().map(|line| line.split_once("...").expect("it is told").1).collect();
+        assert_eq!(ends, [" the last line came 2 more times", " and 2 more like these (odd things)"]);
     }
 }

@@ -168,12 +168,13 @@ impl Telemetry {
         is_new.then(|| format!("{what}: {}; this is not said again", escape::line(why.as_bytes())))
     }
 
-    /// Gives what waits to the sinks, if it is due or much.
-    pub(crate) fn flush(&mut self, clock: Clock, out: &mut Outbox) {
-        let is_due = self.flush_at.is_some_and(|at| at <= clock.now);
-        if !is_due && self.pending.len() < METRIC_PACKET_BYTES {
-            return;
-        }
+    /// Whether what waits has waited long enough, or is much.
+    pub(crate) fn is_due(&self, clock: Clock) -> bool {
+        self.flush_at.is_some_and(|at| at <= clock.now) || self.pending.len() >= METRIC_PACKET_BYTES
+    }
+
+    /// Gives what waits to the sinks.
+    pub(crate) fn flush(&mut self, out: &mut Outbox) {
         let mut rest = self.pending.as_str();
         while !rest.is_empty() {
             let (packet, later) = rest.split_at(packet_end(rest));
@@ -313,7 +314,9 @@ mod tests {
 
     fn packets(telemetry: &mut Telemetry, clock: Clock) -> Vec<(Sink, String)> {
         let mut out = Outbox::new();
-        telemetry.flush(clock, &mut out);
+        if telemetry.is_due(clock) {
+            telemetry.flush(&mut out);
+        }
         let packet = |action| match action {
             Action::Report { sink, bytes } => (sink, String::from_utf8_lossy(bytes).into_owned()),
             other => panic!("only packets are made, not {other:?}"),

@@ -1,12 +1,14 @@
 //! How often a thing that repeats is said: what peers and clients do wrong must not flood the log that
 //! reports it.
 //!
-//! A [`Throttle`] counts losses of which only the number matters. [`Bursts`] lets single lines through as
-//! long as they are few. [`Repeats`] folds a line that comes again and again. Invariant: in one [`LOSS_INTERVAL`] a loss makes at most one line, and lines of one
-//! kind are at most [`BURST_LINES`] and one that counts the others.
+//! A [`Throttle`] counts losses of which only the number matters. [`Bursts`] lets single lines of one kind through
+//! as long as they are few, and [`Repeats`] does the same for a line that comes several times in a row. Invariant:
+//! in one [`LOSS_INTERVAL`] a loss makes at most one line, and lines that are alike at most [`BURST_LINES`] and one
+//! that counts the others.
 
-use crate::limits::{BURST_LINES, LOSS_INTERVAL, REPEATED_LINES};
+use crate::limits::{BURST_LINES, LOSS_INTERVAL};
 use std::collections::BTreeMap;
+use std::fmt;
 use villein_core::note::Level;
 use villein_core::time::Instant;
 
@@ -36,124 +38,113 @@ pub(crate) struct Bursts {
     kinds: BTreeMap<&'static str, Burst>,
 }
 
-/// Lines of one kind since the first of them.
+/// Lines that are alike, since the first of them.
 #[derive(Debug)]
 struct Burst {
     until: Instant,
     shown: u32,
     hidden: u64,
-    speaker: (Level, &'static str),
+    speaker: Speaker,
 }
 
-/// Lines that were left out.
+/// Level and component of a line.
+pub(crate) type Speaker = (Level, &'static str);
+
+/// Lines that were left out; `Display` says so.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Hidden {
-    pub(crate) kind: &'static str,
-    /// Level and component of such a line.
-    pub(crate) speaker: (Level, &'static str),
-    pub(crate) count: u64,
+    pub(crate) speaker: Speaker,
+    /// What they have in common, unless it is the whole line.
+    kind: Option<&'static str>,
+    count: u64,
+}
+
+impl fmt::Display for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Some(kind) => write!(f, "... and {} more like these ({kind})", self.count),
+            None => write!(f, "... the last line came {} more times", self.count),
+        }
+    }
+}
+
+impl Burst {
+    fn new(speaker: Speaker, now: Instant) -> Burst {
+        Burst { until: now + LOSS_INTERVAL, shown: 0, hidden: 0, speaker }
+    }
+
+    /// Whether one more line may be written; it counts either way.
+    fn admit(&mut self) -> bool {
+        let admitted = self.shown < BURST_LINES;
+        if admitted {
+            self.shown += 1;
+        } else {
+            self.hidden += 1;
+        }
+        admitted
+    }
+
+    fn end(&mut self, kind: Option<&'static str>) -> Option<Hidden> {
+        let count = std::mem::take(&mut self.hidden);
+        (count > 0).then_some(Hidden { speaker: self.speaker, kind, count })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        (self.hidden > 0).then_some(self.until)
+    }
 }
 
 impl Bursts {
     /// Whether another line of this kind may be written; it counts either way. Bursts that are over were
     /// [ended](Bursts::end_one) before.
-    pub(crate) fn admit(&mut self, kind: &'static str, speaker: (Level, &'static str), now: Instant) -> bool {
-        let fresh = || Burst { until: now + LOSS_INTERVAL, shown: 0, hidden: 0, speaker };
-        let burst = self.kinds.entry(kind).or_insert_with(fresh);
-        let admitted = burst.shown < BURST_LINES;
-        if admitted {
-            burst.shown += 1;
-        } else {
-            burst.hidden += 1;
-        }
-        admitted
+    pub(crate) fn admit(&mut self, kind: &'static str, speaker: Speaker, now: Instant) -> bool {
+        self.kinds.entry(kind).or_insert_with(|| Burst::new(speaker, now)).admit()
     }
 
-    /// Forgets the bursts that are over, as far as the next one of which lines were left out.
+    /// Forgets the bursts that are over by `now`, as far as the next one of which lines were left out.
     pub(crate) fn end_one(&mut self, now: Instant) -> Option<Hidden> {
         self.kinds.retain(|_, burst| burst.until > now || burst.hidden > 0);
         let (&kind, _) = self.kinds.iter().find(|(_, burst)| burst.until <= now)?;
-        let Burst { hidden: count, speaker, .. } = self.kinds.remove(kind)?;
-        Some(Hidden { kind, speaker, count })
+        self.kinds.remove(kind)?.end(Some(kind))
     }
 
     /// When the next line about what was left out is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.kinds.values().filter(|burst| burst.hidden > 0).map(|burst| burst.until).min()
+        self.kinds.values().filter_map(Burst::deadline).min()
     }
 }
 
-/// A line that comes again and again: the first few are written, the others counted.
+/// The last line, and how often it came. A line that comes again later is written like a new one.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
-    last: Option<Repeated>,
-}
-
-/// The last line, and what became of its likes.
-#[derive(Debug)]
-struct Repeated {
-    speaker: (Level, &'static str),
-    text: String,
-    written: u32,
-    folded: u64,
-    /// When the likes that were not written are told at the latest.
-    until: Instant,
-}
-
-/// How often a line was not written.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Folded {
-    pub(crate) speaker: (Level, &'static str),
-    count: u64,
-}
-
-impl Folded {
-    /// The text of the line that says so.
-    pub(crate) fn text(&self) -> String {
-        format!("... the last line came {} more times", self.count)
-    }
+    last: Option<(String, Burst)>,
 }
 
 impl Repeats {
-    /// Whether this line is the last one once more and need not be written; if so it is counted.
-    pub(crate) fn is_folded(&mut self, speaker: (Level, &'static str), text: &str, now: Instant) -> bool {
-        let Some(last) = &mut self.last else { return false };
-        if last.speaker != speaker || last.text != text || last.written < REPEATED_LINES {
-            return false;
+    /// Whether this line may be written; and what is to be said before it about those before.
+    pub(crate) fn admit(&mut self, speaker: Speaker, text: &str, now: Instant) -> (bool, Option<Hidden>) {
+        if let Some((last, burst)) = &mut self.last
+            && last == text
+            && burst.speaker == speaker
+            && now < burst.until
+        {
+            return (burst.admit(), None);
         }
-        if last.folded == 0 {
-            last.until = now + LOSS_INTERVAL;
-        }
-        last.folded += 1;
-        true
+        let hidden = self.end(Instant::NEVER);
+        let mut burst = Burst::new(speaker, now);
+        let admitted = burst.admit();
+        self.last = Some((text.to_owned(), burst));
+        (admitted, hidden)
     }
 
-    /// A line was written. A line that is still repeated goes on being folded.
-    pub(crate) fn remember(&mut self, speaker: (Level, &'static str), text: &str, now: Instant) {
-        match &mut self.last {
-            Some(last) if last.speaker == speaker && last.text == text => last.written += 1,
-            last => {
-                let until = now + LOSS_INTERVAL;
-                *last = Some(Repeated { speaker, text: text.to_owned(), written: 1, folded: 0, until });
-            }
-        }
+    /// What was left out, if it is over by `now`.
+    pub(crate) fn end(&mut self, now: Instant) -> Option<Hidden> {
+        self.last.as_mut().filter(|(_, burst)| burst.until <= now)?.1.end(None)
     }
 
-    /// What was folded, because another line comes.
-    pub(crate) fn take_folded(&mut self) -> Option<Folded> {
-        let last = self.last.as_mut().filter(|last| last.folded > 0)?;
-        Some(Folded { speaker: last.speaker, count: std::mem::take(&mut last.folded) })
-    }
-
-    /// What was folded for long enough.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Folded> {
-        self.last.as_ref().filter(|last| last.until <= now)?;
-        self.take_folded()
-    }
-
-    /// When something folded is due.
+    /// When what was left out is due to be told.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.last.as_ref().filter(|last| last.folded > 0).map(|last| last.until)
+        self.last.as_ref()?.1.deadline()
     }
 }
 
@@ -162,28 +153,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_repeats_is_folded_and_told_once_in_a_while() {
+    fn what_repeats_is_folded_within_an_interval() {
         let mut repeats = Repeats::default();
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let (speaker, other) = ((Level::Info, "agent"), (Level::Warn, "agent"));
-        let mut say = |speaker, text, now| {
-            let folded = repeats.is_folded(speaker, text, now);
-            if !folded {
-                repeats.remember(speaker, text, now);
-            }
-            (folded, repeats.deadline())
-        };
-        for _ in 0..REPEATED_LINES {
-            assert_eq!(say(speaker, "a", at(0)), (false, None));
+        let hidden = |count| Some(Hidden { speaker, kind: None, count });
+        for number in 0..u64::from(BURST_LINES) {
+            assert_eq!(repeats.admit(speaker, "a", at(number)), (true, None));
         }
-        assert_eq!(say(speaker, "a", at(500)), (true, Some(at(1500))));
-        assert_eq!(say(speaker, "a", at(600)), (true, Some(at(1500))));
-        assert_eq!(repeats.take_due(at(1499)), None);
-        assert_eq!(repeats.take_due(at(1500)), Some(Folded { speaker, count: 2 }));
-        assert_eq!((repeats.take_due(at(9000)), repeats.deadline()), (None, None));
-        assert!(!repeats.is_folded(other, "a", at(9000)), "it is another line");
-        assert!(repeats.is_folded(speaker, "a", at(9000)), "it is still the same line");
-        assert_eq!(repeats.take_folded().map(|folded| folded.count), Some(1));
+        assert_eq!(repeats.deadline(), None);
+        for millis in [500, 600] {
+            assert_eq!(repeats.admit(speaker, "a", at(millis)), (false, None));
+            assert_eq!(repeats.deadline(), Some(at(1000)));
+        }
+        assert_eq!(repeats.end(at(999)), None);
+        assert_eq!(repeats.end(at(1000)), hidden(2));
+        assert_eq!((repeats.end(at(9000)), repeats.deadline()), (None, None));
+        for number in 0..BURST_LINES {
+            assert_eq!(repeats.admit(speaker, "a", at(1000)), (true, None), "{number}");
+        }
+        assert_eq!(repeats.admit(speaker, "a", at(1001)), (false, None));
+        assert_eq!(repeats.admit(other, "a", at(1001)), (true, hidden(1)), "it is another line");
+        assert_eq!(repeats.admit(speaker, "a", at(1001)), (true, None), "others came between");
+    }
+
+    #[test]
+    fn what_repeats_slowly_is_always_written() {
+        let mut repeats = Repeats::default();
+        let at = |interval: u32| Instant::ORIGIN + LOSS_INTERVAL * interval;
+        for interval in 0..100 {
+            assert_eq!(repeats.admit((Level::Info, "agent"), "a", at(interval)), (true, None));
+        }
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
         }
         assert_eq!(bursts.deadline(), Some(at(1000)));
         assert_eq!(bursts.end_one(at(999)), None);
-        assert_eq!(bursts.end_one(at(1000)), Some(Hidden { kind: "a", speaker, count: 7 }));
+        assert_eq!(bursts.end_one(at(1000)), Some(Hidden { kind: Some("a"), speaker, count: 7 }));
         assert_eq!(bursts.end_one(at(1000)), None, "there is nothing to say about the other");
         assert_eq!((bursts.deadline(), bursts.kinds.len()), (None, 0));
         assert!(bursts.admit("a", speaker, at(1000)));

@@ -11,3 +11,4 @@ mod support;
 #[path = "../transcript/mod.rs"]
 mod transcript;
 mod transcripts;
+mod trip_ups;

@@ -5,6 +5,7 @@
 //! many times it holds.
 
 use super::Serf;
+use super::presence::Source;
 use crate::cx::Cx;
 use crate::limits;
 use crate::note::Note;
@@ -16,8 +17,11 @@ use std::collections::BTreeMap;
 impl Serf {
     /// Appends what a peer is to know.
     pub(crate) fn encode_state(&self, out: &mut Vec<u8>) {
-        let status_ltimes =
-            self.members.entries().map(|entry| (entry.member.name.as_bytes(), entry.status_ltime)).collect();
+        let status_ltimes = self
+            .members
+            .entries()
+            .map(|entry| (entry.member.name.as_bytes(), entry.status_ltime()))
+            .collect();
         let slots = self.events.slots().map(|slot| EventSlot {
             ltime: slot.ltime,
             events: slot
@@ -82,10 +86,10 @@ impl Serf {
         for node in &state.left_members {
             // The peer's time counts as that of a join; the leave is the next step.
             let ltime = joined.remove(node).unwrap_or(0).saturating_add(1);
-            self.on_leave_intent(&LeaveIntent { ltime, node, prune: false }, None, cx);
+            self.on_leave_intent(&LeaveIntent { ltime, node, prune: false }, Source::State, cx);
         }
         for (node, ltime) in joined {
-            self.on_join_intent(&JoinIntent { ltime, node }, None, cx);
+            self.on_join_intent(&JoinIntent { ltime, node }, Source::State, cx);
         }
     }
 }
@@ -117,6 +121,7 @@ mod tests {
     use crate::io::Outbox;
     use crate::member::{Member, Status, WireAddr};
     use crate::rng::Rng;
+    use crate::serf::intents::Said;
     use crate::serf::members::Verdict;
     use crate::time::Instant;
     use crate::wire::serf::{Batch, Codec, Settings};
@@ -277,6 +282,7 @@ mod tests {
     #[test]
     fn names_that_no_node_can_have_are_skipped() {
         let mut serf = serf();
+        let in_state = |ltime| Said { ltime, by_message: false };
         let (long, longest) = (vec![b'x'; limits::NAME + 1], vec![b'x'; limits::NAME]);
         let state = SerfState {
             ltime: 6,
@@ -286,12 +292,9 @@ mod tests {
         };
         assert_eq!(merge(&mut serf, state, false), ["SerfMalformed"]);
         assert_eq!(serf.members.status(b"b"), Status::Leaving);
-        assert_eq!(
-            serf.members.join_intent(&JoinIntent { ltime: 1, node: &longest }, None, Instant::ORIGIN),
-            Ok(Verdict::Old)
-        );
-        let unknown = JoinIntent { ltime: 1, node: &long };
-        assert_eq!(serf.members.join_intent(&unknown, None, Instant::ORIGIN), Ok(Verdict::Remembered));
+        assert_eq!(serf.members.join_intent(&longest, in_state(1), None, Instant::ORIGIN), Ok(Verdict::Old));
+        let unknown = serf.members.join_intent(&long, in_state(1), None, Instant::ORIGIN);
+        assert_eq!(unknown, Ok(Verdict::Remembered));
     }
 
     #[test]

@@ -16,11 +16,20 @@ pub(super) enum Kind {
     Leave,
 }
 
+/// How late something is that is said of a node. What counts is the Lamport time; at the same time, a message counts
+/// more than a state. A state says neither whether its time is that of a join or of a leave, nor whether who left is
+/// back since, and so whoever joins at the next time must not be held for leaving because of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Said {
+    pub(super) ltime: u64,
+    pub(super) by_message: bool,
+}
+
 /// The latest intent about one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Intent {
     pub(super) kind: Kind,
-    pub(super) ltime: u64,
+    pub(super) said: Said,
     heard: Instant,
 }
 
@@ -43,16 +52,16 @@ pub(super) struct Intents {
 }
 
 impl Intents {
-    pub(super) fn upsert(&mut self, name: &[u8], kind: Kind, ltime: u64, now: Instant) -> Upsert {
+    pub(super) fn upsert(&mut self, name: &[u8], kind: Kind, said: Said, now: Instant) -> Upsert {
         match self.by_name.get(name) {
-            Some(known) if ltime <= known.ltime => return Upsert::Old,
+            Some(known) if said <= known.said => return Upsert::Old,
             None if self.by_name.len() >= limits::RECENT_INTENTS => return Upsert::Full,
             _ => {}
         }
         self.take(name);
         let name = Text::from(name);
         self.by_age.insert((now, name.clone()));
-        self.by_name.insert(name, Intent { kind, ltime, heard: now });
+        self.by_name.insert(name, Intent { kind, said, heard: now });
         Upsert::New
     }
 
@@ -85,23 +94,33 @@ mod tests {
 
     const T: [Instant; 3] = [Instant::from_nanos(1), Instant::from_nanos(2), Instant::from_nanos(3)];
 
+    fn at(ltime: u64) -> Said {
+        Said { ltime, by_message: true }
+    }
+
     #[test]
     fn the_latest_one_counts() {
         let mut intents = Intents::default();
-        assert_eq!(intents.upsert(b"a", Kind::Join, 4, T[0]), Upsert::New);
-        assert_eq!(intents.upsert(b"a", Kind::Leave, 4, T[1]), Upsert::Old);
-        assert_eq!(intents.upsert(b"a", Kind::Leave, 5, T[1]), Upsert::New);
+        assert_eq!(intents.upsert(b"a", Kind::Join, at(4), T[0]), Upsert::New);
+        assert_eq!(intents.upsert(b"a", Kind::Leave, at(4), T[1]), Upsert::Old);
+        assert_eq!(intents.upsert(b"a", Kind::Leave, at(5), T[1]), Upsert::New);
         assert_eq!(intents.oldest(), Some(T[1]));
-        assert_eq!(intents.take(b"a"), Some(Intent { kind: Kind::Leave, ltime: 5, heard: T[1] }));
+        assert_eq!(intents.take(b"a"), Some(Intent { kind: Kind::Leave, said: at(5), heard: T[1] }));
         assert_eq!((intents.take(b"a"), intents.oldest()), (None, None));
+        // A state counts less than a message of the same time.
+        let in_state = |ltime| Said { ltime, by_message: false };
+        assert_eq!(intents.upsert(b"a", Kind::Leave, in_state(5), T[1]), Upsert::New);
+        assert_eq!(intents.upsert(b"a", Kind::Join, at(5), T[1]), Upsert::New);
+        assert_eq!(intents.upsert(b"a", Kind::Leave, in_state(5), T[1]), Upsert::Old);
+        assert_eq!(intents.upsert(b"a", Kind::Leave, in_state(6), T[1]), Upsert::New);
     }
 
     #[test]
     fn old_ones_are_forgotten() {
         let mut intents = Intents::default();
-        intents.upsert(b"a", Kind::Join, 1, T[0]);
-        intents.upsert(b"b", Kind::Join, 1, T[1]);
-        intents.upsert(b"c", Kind::Join, 1, T[2]);
+        intents.upsert(b"a", Kind::Join, at(1), T[0]);
+        intents.upsert(b"b", Kind::Join, at(1), T[1]);
+        intents.upsert(b"c", Kind::Join, at(1), T[2]);
         intents.forget_old(T[2], Duration::from_nanos(1));
         assert_eq!(intents.oldest(), Some(T[2]));
         assert!(intents.take(b"a").is_none() && intents.take(b"c").is_some());
@@ -111,9 +130,9 @@ mod tests {
     fn a_flood_of_names_stops() {
         let mut intents = Intents::default();
         for number in 0..limits::RECENT_INTENTS {
-            assert_eq!(intents.upsert(&number.to_be_bytes(), Kind::Join, 1, T[0]), Upsert::New);
+            assert_eq!(intents.upsert(&number.to_be_bytes(), Kind::Join, at(1), T[0]), Upsert::New);
         }
-        assert_eq!(intents.upsert(b"more", Kind::Join, 1, T[0]), Upsert::Full);
-        assert_eq!(intents.upsert(&0usize.to_be_bytes(), Kind::Leave, 2, T[0]), Upsert::New);
+        assert_eq!(intents.upsert(b"more", Kind::Join, at(1), T[0]), Upsert::Full);
+        assert_eq!(intents.upsert(&0usize.to_be_bytes(), Kind::Leave, at(2), T[0]), Upsert::New);
     }
 }

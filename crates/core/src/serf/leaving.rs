@@ -5,6 +5,7 @@
 //! intent comes first, or the others would take the death for a failure. The invariant: what waits for a
 //! broadcast also has a timer.
 
+use super::presence::Source;
 use super::{Due, Serf};
 use crate::broadcast::{SerfQueue, Token};
 use crate::command::{CommandError, CommandId, Reply, Size};
@@ -205,7 +206,7 @@ impl Serf {
         cx: &mut Cx<'_>,
     ) -> Option<Token> {
         let intent = LeaveIntent { ltime: self.members.clock.tick(), node: name, prune };
-        self.on_leave_intent(&intent, None, cx);
+        self.on_leave_intent(&intent, Source::Own, cx);
         if !swim.others_live() {
             return None;
         }

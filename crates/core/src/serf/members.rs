@@ -5,23 +5,31 @@
 //! the failed or the left list exactly if that is its status.
 
 use super::clock::Clock;
-use super::intents::{Intents, Kind, Upsert};
+use super::intents::{Intents, Kind, Said, Upsert};
 use crate::limits;
 use crate::member::{Member, MemberEventKind, Status};
 use crate::note::Note;
 use crate::text::Text;
 use crate::time::{Duration, Instant};
-use crate::wire::message::{JoinIntent, LeaveIntent};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A member and what only this layer needs of it.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) member: Member,
-    /// Lamport time of the last accepted intent.
-    pub(super) status_ltime: u64,
+    /// When its last accepted intent was said.
+    said: Said,
     /// When it left or failed.
     gone: Instant,
+}
+
+impl Entry {
+    /// What a state says of it. For who left, the time before one that is only concluded: readers add one
+    /// (gossip.md 13.13), and of two nodes that both answered what the other said, both clocks would run for ever.
+    pub(super) fn status_ltime(&self) -> u64 {
+        let is_concluded = self.member.status == Status::Left && !self.said.by_message;
+        self.said.ltime.saturating_sub(u64::from(is_concluded))
+    }
 }
 
 /// What follows from an intent.
@@ -99,21 +107,24 @@ impl Members {
     /// A node leaves, or is to be forgotten. `stays` is this node's name unless it is about to leave.
     pub(super) fn leave_intent(
         &mut self,
-        intent: &LeaveIntent<'_>,
+        node: &[u8],
+        said: Said,
         stays: Option<&[u8]>,
         now: Instant,
     ) -> Result<Verdict, Note> {
-        self.clock.witness(intent.ltime)?;
-        let Some(entry) = self.table.get_mut(intent.node) else {
-            return Ok(self.remember(intent.node, Kind::Leave, intent.ltime, now));
+        self.clock.witness(said.ltime)?;
+        let Some(entry) = self.table.get_mut(node) else {
+            return Ok(self.remember(node, Kind::Leave, said, now));
         };
-        if intent.ltime <= entry.status_ltime {
+        let is_mine = stays == Some(node);
+        // Others may have heard this leave before what this node said at the same time.
+        if said < entry.said || (said == entry.said && !is_mine) {
             return Ok(Verdict::Old);
         }
-        if stays == Some(intent.node) {
+        if is_mine {
             return Ok(Verdict::Refute);
         }
-        entry.status_ltime = intent.ltime;
+        entry.said = said;
         let mut forced = None;
         match entry.member.status {
             Status::Alive => entry.member.status = Status::Leaving,
@@ -132,29 +143,30 @@ impl Members {
     /// A node has joined, or stays. `stays` is this node's name if a later time about it is to be answered.
     pub(super) fn join_intent(
         &mut self,
-        intent: &JoinIntent<'_>,
+        node: &[u8],
+        said: Said,
         stays: Option<&[u8]>,
         now: Instant,
     ) -> Result<Verdict, Note> {
-        self.clock.witness(intent.ltime)?;
-        let Some(entry) = self.table.get_mut(intent.node) else {
-            return Ok(self.remember(intent.node, Kind::Join, intent.ltime, now));
+        self.clock.witness(said.ltime)?;
+        let Some(entry) = self.table.get_mut(node) else {
+            return Ok(self.remember(node, Kind::Join, said, now));
         };
-        if intent.ltime <= entry.status_ltime {
+        if said <= entry.said {
             return Ok(Verdict::Old);
         }
-        if stays == Some(intent.node) {
+        if stays == Some(node) {
             return Ok(Verdict::Refute);
         }
-        entry.status_ltime = intent.ltime;
+        entry.said = said;
         if entry.member.status == Status::Leaving {
             entry.member.status = Status::Alive;
         }
         Ok(Verdict::Applied { forced: None })
     }
 
-    fn remember(&mut self, name: &[u8], kind: Kind, ltime: u64, now: Instant) -> Verdict {
-        match self.intents.upsert(name, kind, ltime, now) {
+    fn remember(&mut self, name: &[u8], kind: Kind, said: Said, now: Instant) -> Verdict {
+        match self.intents.upsert(name, kind, said, now) {
             Upsert::New => Verdict::Remembered,
             Upsert::Old => Verdict::Old,
             Upsert::Full => Verdict::Full,
@@ -178,9 +190,9 @@ impl Members {
         if intent.is_some_and(|intent| intent.kind == Kind::Leave) {
             member.status = Status::Leaving;
         }
-        let status_ltime = intent.map_or(0, |intent| intent.ltime);
+        let said = intent.map_or_else(Said::default, |intent| intent.said);
         let name = member.name.clone();
-        self.table.insert(name, Entry { member, status_ltime, gone: Instant::ORIGIN });
+        self.table.insert(name, Entry { member, said, gone: Instant::ORIGIN });
         true
     }
 
@@ -264,12 +276,12 @@ mod tests {
         }
     }
 
-    fn leave(ltime: u64, node: &str) -> LeaveIntent<'_> {
-        LeaveIntent { ltime, node: node.as_bytes(), prune: false }
+    fn at(ltime: u64) -> Said {
+        Said { ltime, by_message: true }
     }
 
-    fn join(ltime: u64, node: &str) -> JoinIntent<'_> {
-        JoinIntent { ltime, node: node.as_bytes() }
+    fn in_state(ltime: u64) -> Said {
+        Said { ltime, by_message: false }
     }
 
     /// A table in which `b` has `status`, with an intent of Lamport time 5 accepted.
@@ -278,7 +290,7 @@ mod tests {
         if status == Status::None {
             return members;
         }
-        members.join_intent(&join(5, "b"), None, NOW).unwrap();
+        members.join_intent(b"b", at(5), None, NOW).unwrap();
         assert!(members.appear(member("b")));
         if status == Status::Failed {
             members.vanish(b"b", NOW);
@@ -316,7 +328,7 @@ mod tests {
         ];
         for (before, ltime, verdict, after, after_lists) in rows {
             let mut members = table(before);
-            let said = match members.leave_intent(&leave(ltime, "b"), Some(b"a"), NOW).unwrap() {
+            let said = match members.leave_intent(b"b", at(ltime), Some(b"a"), NOW).unwrap() {
                 Verdict::Old => "old",
                 Verdict::Remembered => "remembered",
                 Verdict::Applied { forced: Option::None } => "applied",
@@ -330,7 +342,7 @@ mod tests {
             assert_eq!((said, members.status(b"b")), (verdict, after), "{row}");
             assert_eq!(lists(&members), after_lists, "{row}");
             let expected = if verdict == "old" || before == None { 5 } else { ltime };
-            let known = members.table.get(&b"b"[..]).map_or(5, |entry| entry.status_ltime);
+            let known = members.table.get(&b"b"[..]).map_or(5, |entry| entry.status_ltime());
             assert_eq!(known, expected, "{row}");
             assert!(members.clock.time() > ltime, "{row}");
         }
@@ -351,7 +363,7 @@ mod tests {
         ];
         for (before, ltime, verdict, after) in rows {
             let mut members = table(before);
-            let said = members.join_intent(&join(ltime, "b"), Option::None, NOW).unwrap();
+            let said = members.join_intent(b"b", at(ltime), Option::None, NOW).unwrap();
             assert_eq!((said, members.status(b"b")), (verdict, after), "{before:?} at {ltime}");
         }
     }
@@ -359,46 +371,79 @@ mod tests {
     #[test]
     fn this_node_refutes_unless_it_leaves() {
         let mut members = table(Status::Alive);
-        assert_eq!(members.leave_intent(&leave(5, "b"), Some(b"b"), NOW), Ok(Verdict::Old));
-        assert_eq!(members.leave_intent(&leave(9, "b"), Some(b"b"), NOW), Ok(Verdict::Refute));
+        assert_eq!(members.leave_intent(b"b", at(4), Some(b"b"), NOW), Ok(Verdict::Old));
+        assert_eq!(members.leave_intent(b"b", at(9), Some(b"b"), NOW), Ok(Verdict::Refute));
         assert_eq!(members.status(b"b"), Status::Alive);
         // The refutation is later than what it refutes.
         let ltime = members.clock.time();
         assert_eq!(ltime, 10);
-        members.join_intent(&join(ltime, "b"), None, NOW).unwrap();
-        assert_eq!(members.leave_intent(&leave(10, "b"), Some(b"b"), NOW), Ok(Verdict::Old));
-        members.leave_intent(&leave(11, "b"), None, NOW).unwrap();
+        members.join_intent(b"b", at(ltime), None, NOW).unwrap();
+        assert_eq!(members.leave_intent(b"b", at(9), Some(b"b"), NOW), Ok(Verdict::Old));
+        // Of two that are said at one time, some hear the join first and some the leave.
+        assert_eq!(members.leave_intent(b"b", at(10), Some(b"b"), NOW), Ok(Verdict::Refute));
+        assert_eq!(members.leave_intent(b"b", at(10), None, NOW), Ok(Verdict::Old));
+        members.leave_intent(b"b", at(11), None, NOW).unwrap();
         assert_eq!(members.status(b"b"), Status::Leaving);
+    }
+
+    /// A node that leaves and comes back announces itself at the next time; a newcomer that asks somebody who has
+    /// not heard of that concludes a leave at the same time.
+    #[test]
+    fn a_message_counts_more_than_what_a_state_implies() {
+        let mut members = table(Status::Alive);
+        let applied = Ok(Verdict::Applied { forced: None });
+        assert_eq!(members.leave_intent(b"b", in_state(6), Some(b"a"), NOW), applied);
+        assert_eq!(members.status(b"b"), Status::Leaving);
+        assert_eq!(members.join_intent(b"b", in_state(6), None, NOW), Ok(Verdict::Old));
+        assert_eq!(members.join_intent(b"b", at(6), None, NOW), applied);
+        assert_eq!(members.status(b"b"), Status::Alive);
+        assert_eq!(members.leave_intent(b"b", in_state(6), Some(b"a"), NOW), Ok(Verdict::Old));
+        // The same for one that is no member yet.
+        members.leave_intent(b"c", in_state(6), Some(b"a"), NOW).unwrap();
+        members.join_intent(b"c", at(6), None, NOW).unwrap();
+        assert!(members.appear(member("c")));
+        assert_eq!(members.status(b"c"), Status::Alive);
+    }
+
+    /// Each of two nodes that know who left takes the other's time for one earlier than the leave.
+    #[test]
+    fn what_is_concluded_from_a_state_does_not_climb() {
+        let mut both = [table(Status::Left), table(Status::Left)];
+        let mut times = Vec::new();
+        for _ in 0..6 {
+            let ltime = both[0].entries().next().unwrap().status_ltime();
+            both[1].leave_intent(b"b", in_state(ltime + 1), Some(b"a"), NOW).unwrap();
+            times.push((ltime, both[1].clock.time()));
+            both.reverse();
+        }
+        assert_eq!(times, [(5, 7); 6]);
     }
 
     #[test]
     fn this_node_answers_times_that_are_not_its_own() {
         let mut members = table(Status::Alive);
-        assert_eq!(members.join_intent(&join(5, "b"), Some(b"b"), NOW), Ok(Verdict::Old));
-        assert_eq!(members.join_intent(&join(9, "b"), Some(b"b"), NOW), Ok(Verdict::Refute));
+        assert_eq!(members.join_intent(b"b", at(5), Some(b"b"), NOW), Ok(Verdict::Old));
+        assert_eq!(members.join_intent(b"b", at(9), Some(b"b"), NOW), Ok(Verdict::Refute));
         // The answer is later, and its echo is old.
         let ltime = members.clock.time();
         assert_eq!(ltime, 10);
-        assert_eq!(members.join_intent(&join(ltime, "b"), None, NOW), Ok(Verdict::Applied { forced: None }));
-        assert_eq!(members.join_intent(&join(ltime, "b"), Some(b"b"), NOW), Ok(Verdict::Old));
+        assert_eq!(members.join_intent(b"b", at(ltime), None, NOW), Ok(Verdict::Applied { forced: None }));
+        assert_eq!(members.join_intent(b"b", at(ltime), Some(b"b"), NOW), Ok(Verdict::Old));
         // What is said of others is theirs to answer.
-        assert_eq!(
-            members.join_intent(&join(12, "b"), Some(b"a"), NOW),
-            Ok(Verdict::Applied { forced: None })
-        );
+        assert_eq!(members.join_intent(b"b", at(12), Some(b"a"), NOW), Ok(Verdict::Applied { forced: None }));
     }
 
     #[test]
     fn what_appears_is_alive_unless_an_intent_came_before() {
         let mut members = Members::new();
         assert!(members.appear(member("a")));
-        members.leave_intent(&leave(3, "b"), Some(b"a"), NOW).unwrap();
-        assert_eq!(members.leave_intent(&leave(3, "b"), Some(b"a"), NOW), Ok(Verdict::Old));
+        members.leave_intent(b"b", at(3), Some(b"a"), NOW).unwrap();
+        assert_eq!(members.leave_intent(b"b", at(3), Some(b"a"), NOW), Ok(Verdict::Old));
         assert!(members.appear(member("b")));
-        members.join_intent(&join(4, "c"), None, NOW).unwrap();
+        members.join_intent(b"c", at(4), None, NOW).unwrap();
         assert!(members.appear(member("c")));
         let known: Vec<_> =
-            members.entries().map(|entry| (entry.member.status, entry.status_ltime)).collect();
+            members.entries().map(|entry| (entry.member.status, entry.status_ltime())).collect();
         assert_eq!(known, [(Status::Alive, 0), (Status::Leaving, 3), (Status::Alive, 4)]);
     }
 
@@ -422,7 +467,7 @@ mod tests {
             let mut members = table(status);
             assert!(members.appear(member("b")));
             let entry = members.entries().next().unwrap();
-            assert_eq!((entry.member.status, entry.status_ltime), (Status::Alive, 5), "{status:?}");
+            assert_eq!((entry.member.status, entry.status_ltime()), (Status::Alive, 5), "{status:?}");
             assert_eq!(lists(&members), (0, 0), "{status:?}");
         }
     }
@@ -443,9 +488,9 @@ mod tests {
         let timeouts = Timeouts { failed: 3 * second, left: 2 * second, intents: second };
         let mut members = table(Status::Failed);
         members.appear(member("c"));
-        members.leave_intent(&leave(9, "c"), None, NOW).unwrap();
+        members.leave_intent(b"c", at(9), None, NOW).unwrap();
         members.vanish(b"c", NOW);
-        members.join_intent(&join(9, "x"), None, NOW).unwrap();
+        members.join_intent(b"x", at(9), None, NOW).unwrap();
         assert_eq!(members.first_expiry(&timeouts), Some(NOW + second));
         members.expire_intents(&timeouts, NOW + second);
         assert_eq!(members.first_expiry(&timeouts), Some(NOW + 2 * second));
@@ -463,7 +508,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let timeouts = Timeouts { failed: second, left: 2 * second, intents: second };
         let mut members = table(Status::Failed);
-        members.leave_intent(&leave(6, "b"), None, NOW + 9 * second).unwrap();
+        members.leave_intent(b"b", at(6), None, NOW + 9 * second).unwrap();
         assert_eq!(members.first_expiry(&timeouts), Some(NOW + 2 * second));
     }
 
@@ -478,8 +523,8 @@ mod tests {
                 match action {
                     0 => { members.appear(member(name)); }
                     1 => { members.vanish(name.as_bytes(), now); }
-                    2 => { members.leave_intent(&leave(ltime, name), Some(b"a"), now).unwrap(); }
-                    3 => { members.join_intent(&join(ltime, name), None, now).unwrap(); }
+                    2 => { members.leave_intent(name.as_bytes(), at(ltime), Some(b"a"), now).unwrap(); }
+                    3 => { members.join_intent(name.as_bytes(), at(ltime), None, now).unwrap(); }
                     _ => { members.erase(name.as_bytes()); }
                 }
                 let count = |status| members.entries().filter(|e| e.member.status == status).count();

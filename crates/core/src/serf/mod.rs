@@ -54,6 +54,7 @@ use joining::Joining;
 use keys::Unkept;
 use leaving::Leaving;
 use members::{Members, Timeouts};
+use presence::Source;
 use reaping::Pruning;
 use recording::Recording;
 use rejoining::Rejoining;
@@ -234,8 +235,8 @@ impl Serf {
         }
         cx.count(Metric::MsgsReceived, body.len() as f64);
         match decode_serf(body) {
-            Ok(SerfMessage::Leave(intent)) => self.on_leave_intent(&intent, Some(body), cx),
-            Ok(SerfMessage::Join(intent)) => self.on_join_intent(&intent, Some(body), cx),
+            Ok(SerfMessage::Leave(intent)) => self.on_leave_intent(&intent, Source::Message(body), cx),
+            Ok(SerfMessage::Join(intent)) => self.on_join_intent(&intent, Source::Message(body), cx),
             Ok(SerfMessage::UserEvent(event)) => self.on_user_event(&event, Some(body), cx),
             Ok(SerfMessage::Query(query)) => self.on_query(&query, body, cx),
             Ok(SerfMessage::Response(response)) => self.on_response(&response, cx),

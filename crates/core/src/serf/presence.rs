@@ -3,6 +3,7 @@
 //! The rules are those of the member table; here others are told.
 
 use super::Serf;
+use super::intents::Said;
 use super::members::Verdict;
 use crate::broadcast::SerfQueue;
 use crate::cx::Cx;
@@ -17,10 +18,28 @@ use crate::wire::serf::decode_meta;
 /// A member that is back within this time of its failure flaps (gossip.md 17.2).
 const FLAP_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Where an intent comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source<'a> {
+    /// A message, which is passed on in these bytes.
+    Message(&'a [u8]),
+    /// This node, which sees to it elsewhere that others hear of it.
+    Own,
+    /// The state of another node.
+    State,
+}
+
+impl Source<'_> {
+    fn said(self, ltime: u64) -> Said {
+        Said { ltime, by_message: !matches!(self, Source::State) }
+    }
+}
+
 impl Serf {
     /// The membership layer has found a node.
     pub(super) fn on_joined(&mut self, node: &Entry, cx: &mut Cx<'_>) {
-        let is_flapping = self.members.failed_since(&node.name, cx.now).is_some_and(|gone| gone < FLAP_TIMEOUT);
+        let is_flapping =
+            self.members.failed_since(&node.name, cx.now).is_some_and(|gone| gone < FLAP_TIMEOUT);
         if !self.members.appear(seen(node)) {
             return cx.note(Note::MembersFull { name: node.name.clone() });
         }
@@ -62,16 +81,11 @@ impl Serf {
         self.report(MemberEventKind::Update, member, cx);
     }
 
-    /// A node leaves, or is to be forgotten; `forward` is what to pass on.
-    pub(super) fn on_leave_intent(
-        &mut self,
-        intent: &LeaveIntent<'_>,
-        forward: Option<&[u8]>,
-        cx: &mut Cx<'_>,
-    ) {
+    /// A node leaves, or is to be forgotten.
+    pub(super) fn on_leave_intent(&mut self, intent: &LeaveIntent<'_>, source: Source<'_>, cx: &mut Cx<'_>) {
         let home = self.home.name.clone();
         let stays = self.leaving.is_here().then_some(&*home);
-        match self.members.leave_intent(intent, stays, cx.now) {
+        match self.members.leave_intent(intent.node, source.said(intent.ltime), stays, cx.now) {
             Ok(Verdict::Applied { forced }) => {
                 if let Some(member) = forced {
                     cx.count(Metric::MemberLeave, 1.0);
@@ -81,32 +95,27 @@ impl Serf {
                 if intent.prune {
                     self.prune(intent.node, cx);
                 }
-                self.forward_intent(forward, cx);
+                self.forward_intent(source, cx);
             }
             Ok(Verdict::Refute) => {
                 cx.note(Note::RefutedLeave);
                 self.announce(cx);
             }
-            verdict => self.after_intent(verdict, intent.node, forward, cx),
+            verdict => self.after_intent(verdict, intent.node, source, cx),
         }
     }
 
-    /// A node has joined, or stays; `forward` is what to pass on. Without it the time comes from a state, which
-    /// does not say whether it is that of a join or of a leave.
+    /// A node has joined, or stays. A state does not say whether its time is that of a join or of a leave.
     ///
     /// If it is about this node and later than all it said, some member may have applied a leave that this
     /// node never heard of. It says once more that it stays, or that member would never call it alive again.
     /// A gossiped intent says what it is, and needs no answer; two nodes of one name would answer each
     /// other's for ever.
-    pub(super) fn on_join_intent(
-        &mut self,
-        intent: &JoinIntent<'_>,
-        forward: Option<&[u8]>,
-        cx: &mut Cx<'_>,
-    ) {
+    pub(super) fn on_join_intent(&mut self, intent: &JoinIntent<'_>, source: Source<'_>, cx: &mut Cx<'_>) {
         let home = self.home.name.clone();
-        let stays = (forward.is_none() && self.leaving.is_here()).then_some(&*home);
-        match self.members.join_intent(intent, stays, cx.now) {
+        let said = source.said(intent.ltime);
+        let stays = (!said.by_message && self.leaving.is_here()).then_some(&*home);
+        match self.members.join_intent(intent.node, said, stays, cx.now) {
             Ok(Verdict::Refute) => {
                 cx.note(Note::RefutedTime { ltime: intent.ltime });
                 self.announce(cx);
@@ -115,7 +124,7 @@ impl Serf {
                 if self.members.status(intent.node) == Status::Alive {
                     self.call_off_prune(intent.node, cx);
                 }
-                self.after_intent(verdict, intent.node, forward, cx);
+                self.after_intent(verdict, intent.node, source, cx);
             }
         }
     }
@@ -125,7 +134,7 @@ impl Serf {
         let name = self.home.name.clone();
         let intent = JoinIntent { ltime: self.members.clock.time(), node: &name };
         let bytes = self.encode(&SerfMessage::Join(intent.clone()));
-        self.on_join_intent(&intent, Some(&bytes), cx);
+        self.on_join_intent(&intent, Source::Message(&bytes), cx);
         self.scratch = bytes;
     }
 
@@ -133,19 +142,19 @@ impl Serf {
         &mut self,
         verdict: Result<Verdict, Note>,
         node: &[u8],
-        forward: Option<&[u8]>,
+        source: Source<'_>,
         cx: &mut Cx<'_>,
     ) {
         match verdict {
-            Ok(Verdict::Applied { .. } | Verdict::Remembered) => self.forward_intent(forward, cx),
+            Ok(Verdict::Applied { .. } | Verdict::Remembered) => self.forward_intent(source, cx),
             Ok(Verdict::Old | Verdict::Refute) => {}
             Ok(Verdict::Full) => cx.note(Note::IntentsFull { name: node.into() }),
             Err(note) => cx.note(note),
         }
     }
 
-    fn forward_intent(&mut self, forward: Option<&[u8]>, cx: &mut Cx<'_>) {
-        if let Some(bytes) = forward {
+    fn forward_intent(&mut self, source: Source<'_>, cx: &mut Cx<'_>) {
+        if let Source::Message(bytes) = source {
             self.spread(SerfQueue::Intents, bytes, None, cx);
         }
     }

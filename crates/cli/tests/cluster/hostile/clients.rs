@@ -161,7 +161,7 @@ fn claims() -> Vec<(&'static str, Vec<u8>)> {
         ("a payload of 10 MB", request("event", &map(&[("Payload", &payload)]))),
         ("addresses without end", request("join", &map(&[("Existing", &endless(0xdd))]))),
         ("268 million addresses", request("join", &map(&[("Existing", b"\xdd\x10\x00\x00\x00")]))),
-        ("addresses of lists", request("join", &map(&[("Existing", &list(&[nested.clone()]))]))),
+        ("addresses of lists", request("join", &map(&[("Existing", &list(std::slice::from_ref(&nested)))]))),
         ("tags without end", request("tags", &map(&[("Tags", &endless(0xdf))]))),
         ("100,000 tags", request("tags", &map(&[("Tags", &tags)]))),
         ("filters without end", request("query", &map(&[("FilterNodes", &endless(0xdd))]))),

@@ -266,3 +266,31 @@ fn what_a_crash_has_left_is_in_nobodys_way() {
     assert_eq!(folder.read("stuck"), "alive: other 127.64.12.9:7946\nclo");
     assert_eq!(client(Program::Villein, &stuck, &["members"]).status, Some(0));
 }
+
+/// What is lost there is only what it says.
+#[test]
+fn a_log_on_a_full_disk_ends_nothing() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+    let mut command = Command::new(Program::Villein.path());
+    command.args([
+        "agent",
+        "-node=mute",
+        "-bind=127.64.22.1",
+        "-rpc-addr=127.64.22.1:7373",
+        "-log-level=debug",
+    ]);
+    let mut child = command.stdout(full()).stderr(full()).spawn().expect("the program starts");
+    let ask = |words: &[&str]| {
+        run(Command::new(Program::Villein.path())
+            .arg(words[0])
+            .arg("-rpc-addr=127.64.22.1:7373")
+            .args(&words[1..]))
+    };
+    wait_until("it answers", || ask(&["members"]).status == Some(0), || format!("{:?}", ask(&["members"])));
+    for number in 0..20 {
+        assert_eq!(ask(&["event", &format!("e{number}")]).status, Some(0));
+    }
+    let left = ask(&["leave"]);
+    assert_eq!(left.stdout, "Graceful leave complete\n");
+    assert_eq!(child.wait().expect("it is our child").code(), Some(0));
+}

@@ -76,7 +76,9 @@ impl Pair {
     fn refuses(&mut self, what: &str, message: &[u8]) {
         let before = self.refused();
         let datagrams = self.wrapper.datagrams(message);
-        datagrams.iter().for_each(|datagram| send(self.gossip_port(), datagram));
+        for datagram in &datagrams {
+            send(self.gossip_port(), datagram);
+        }
         self.wait_for_refused(before + datagrams.len() as u64, what);
         if message[0] == 8 {
             self.refuses_streams(what, &on_stream(message));
@@ -87,7 +89,9 @@ impl Pair {
     fn refuses_streams(&mut self, what: &str, message: &[u8]) {
         let before = self.refused();
         let streams = self.wrapper.streams(message);
-        streams.iter().for_each(|stream| drop(say(self.gossip_port(), stream)));
+        for stream in &streams {
+            say(self.gossip_port(), stream);
+        }
         self.wait_for_refused(before + streams.len() as u64, what);
     }
 

@@ -148,7 +148,9 @@ impl Wrapper {
 
     fn datagram(&mut self, messages: &[&[u8]], crc: bool, compression: bool) -> Vec<u8> {
         let mut batch = Batch::default();
-        messages.iter().for_each(|message| batch.push(message));
+        for message in messages {
+            batch.push(message);
+        }
         let mut bytes = Vec::new();
         self.codec(compression).seal(&batch, crc, &mut self.rng, &mut bytes);
         bytes
