@@ -4,6 +4,7 @@
 //! bytes in it; the [`Outbox`] holds what must be done, in order. Nothing else connects an agent with the
 //! world, so a recording of its inputs replays it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -124,13 +125,30 @@ pub enum Kill {
     AtOnce,
 }
 
+/// What stands in a file, and may be secret: `Debug` shows only how long it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Contents<'a>(pub &'a [u8]);
+
+impl fmt::Debug for Contents<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 /// A configuration file as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConfigFile {
     /// As messages show it.
     pub path: String,
     /// All of it.
     pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for ConfigFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConfigFile { path, bytes } = self;
+        f.debug_struct("ConfigFile").field("path", path).field("bytes", &Contents(bytes)).finish()
+    }
 }
 
 /// How a child ended.
@@ -309,7 +327,7 @@ pub enum Action<'a> {
         /// Where.
         path: &'a Path,
         /// All of it.
-        bytes: &'a [u8],
+        bytes: Contents<'a>,
     },
     /// Do something with the snapshot file. A failure comes back as [`Input::StoreFailed`].
     Store(StoreOp<'a>),
@@ -331,7 +349,7 @@ pub enum Action<'a> {
 }
 
 /// Actions, and the memory that they live in.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
@@ -385,7 +403,7 @@ impl Outbox {
                 }
                 Entry::Kill(id, how) => Action::Kill { id: *id, how: *how },
                 Entry::Save(id, path, range) => {
-                    Action::Save { id: *id, path, bytes: &self.bytes[range.clone()] }
+                    Action::Save { id: *id, path, bytes: Contents(&self.bytes[range.clone()]) }
                 }
                 Entry::Append(range) => Action::Store(StoreOp::Append(&self.bytes[range.clone()])),
                 Entry::Replace(range) => Action::Store(StoreOp::Replace(&self.bytes[range.clone()])),
@@ -496,5 +514,28 @@ impl Outbox {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         start..self.bytes.len()
+    }
+}
+
+/// Shows the actions and not the memory, where the bytes of files stand like all others.
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.actions()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contents_of_files_are_not_shown() {
+        let mut out = Outbox::new();
+        out.save(SaveId(1), "keys.json".into(), b"sekret");
+        let file = ConfigFile { path: "c.json".to_owned(), bytes: b"sekret".to_vec() };
+        let shown = format!("{out:?} {:?}", Input::ConfigRead(Ok(&[file])));
+        let wanted = "[Save { id: SaveId(1), path: \"keys.json\", bytes: 6 bytes }] \
+                      ConfigRead(Ok([ConfigFile { path: \"c.json\", bytes: 6 bytes }]))";
+        assert_eq!(shown, wanted);
     }
 }

@@ -15,9 +15,17 @@ pub(crate) enum Json {
     Bool(bool),
     Number(f64),
     Text(String),
-    List(Vec<Json>),
+    List(Vec<Item>),
     /// In the order of the text; of equal keys the last one counts.
     Map(Vec<Entry>),
+}
+
+/// An element of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Item {
+    /// Where it begins, from 1.
+    pub(crate) line: usize,
+    pub(crate) value: Json,
 }
 
 /// A key with its value.
@@ -194,7 +202,9 @@ impl Reader<'_> {
             return Ok(Json::List(items));
         }
         loop {
-            items.push(self.value()?);
+            self.skip_space();
+            let line = self.line();
+            items.push(Item { line, value: self.value()? });
             self.skip_space();
             if self.takes(b']') {
                 return Ok(Json::List(items));
@@ -399,12 +409,13 @@ mod tests {
     #[test]
     fn lines_are_known_and_the_rest_is_not_read() {
         let (value, rest) =
-            first(b"{\"a\":\n 1,\n\"b\": [null, true, -1.5e1], \"b\": {}}\n\n !").expect("it is JSON");
+            first(b"{\"a\":\n 1,\n\"b\": [null\n, true, -1.5e1], \"b\": {}}\n\n !").expect("it is JSON");
         let entry = |key: &str, line, value| Entry { key: key.to_owned(), line, value };
-        let list = Json::List(vec![Json::Null, Json::Bool(true), Json::Number(-15.0)]);
+        let item = |line, value| Item { line, value };
+        let list = Json::List(vec![item(3, Json::Null), item(4, Json::Bool(true)), item(4, Json::Number(-15.0))]);
         let expected =
-            vec![entry("a", 1, Json::Number(1.0)), entry("b", 3, list), entry("b", 3, Json::Map(Vec::new()))];
-        assert_eq!((value, rest), (Json::Map(expected), Some(5)));
+            vec![entry("a", 1, Json::Number(1.0)), entry("b", 3, list), entry("b", 4, Json::Map(Vec::new()))];
+        assert_eq!((value, rest), (Json::Map(expected), Some(6)));
         assert_eq!(first(b" null \n"), Ok((Json::Null, None)));
         assert_eq!(first(b"{\"a\":\n\n?}").expect_err("it is no JSON").line, 3);
     }
@@ -418,7 +429,7 @@ mod tests {
             (Json::Number(ours), Value::Number(theirs)) => Some(*ours) == theirs.as_f64(),
             (Json::Text(ours), Value::String(theirs)) => ours == theirs,
             (Json::List(ours), Value::Array(theirs)) => {
-                ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| same(ours, theirs))
+                ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| same(&ours.value, theirs))
             }
             (Json::Map(ours), Value::Object(theirs)) => {
                 let has =

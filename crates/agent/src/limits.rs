@@ -52,8 +52,8 @@ pub const METRIC_NAMES: usize = 512;
 pub const METRIC_PACKET_BYTES: usize = 1400;
 
 /// RPC connections at once. Each honest client uses one. A newcomer is never refused: it takes the place of a
-/// client that has not introduced itself, or that is idle, or of the oldest of the address that has the most, so
-/// that clients which hold many streams lock nobody out.
+/// client that has not introduced itself, or that is idle, or of one of the address that has the most, so that clients
+/// which hold many streams lock nobody out.
 pub const RPC_CONNECTIONS: usize = 256;
 
 /// From the acceptance of an RPC connection to its handshake and, where one is wanted, its token.

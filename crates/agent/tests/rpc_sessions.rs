@@ -415,16 +415,42 @@ fn clients_that_hold_streams_do_not_lock_others_out() {
         lab.request(conn, 0, &Request::Handshake(Handshake { version: 1 }));
         lab.request(conn, 1, &stream("user"));
     };
-    // Two addresses share all places, the second has two more.
-    let half = RPC_CONNECTIONS as u64 / 2;
-    for conn in 0..2 * half {
-        accept(&mut lab, conn, if conn < half - 1 { 2 } else { 3 });
+    // One address has most of the places, from the beginning on; the other one has some of them.
+    let all = RPC_CONNECTIONS as u64;
+    for conn in 0..all {
+        accept(&mut lab, conn, if conn < all - 10 { 3 } else { 2 });
     }
-    accept(&mut lab, 1000, 4);
-    accept(&mut lab, 1001, 4);
-    assert_eq!(lab.closed, [half - 1, half], "the oldest of the address that has the most");
-    lab.request(1001, 2, &Request::Members);
-    assert!(contains(&lab.take(1001), b"alpha"));
+    for conn in 1000..1003 {
+        accept(&mut lab, conn, 4);
+        lab.request(conn, 2, &Request::Members);
+        assert!(contains(&lab.take(conn), b"alpha"));
+    }
+    assert_eq!(lab.closed, [123, 122, 124], "the middle ones of the address that has the most");
+    assert!(lab.printed.contains("Closed the busy connection of 127.0.0.3:40000: a new client takes its place"));
+    // Those who left many open leave more of them: who has come since stays for long.
+    let newcomers = 2000..2000 + all / 4;
+    accept(&mut lab, 1999, 3);
+    for conn in newcomers {
+        accept(&mut lab, conn, 3);
+    }
+    assert!(!lab.closed.contains(&1999));
+}
+
+#[test]
+fn a_flood_of_connections_does_not_end_the_work_of_others() {
+    let mut lab = Lab::new(config());
+    lab.client(0);
+    lab.request(0, 1, &monitor("INFO"));
+    for conn in 1..5 * RPC_CONNECTIONS as u64 {
+        lab.client(conn);
+        lab.request(conn, 1, &stream("*"));
+    }
+    assert_eq!(lab.closed.len(), 4 * RPC_CONNECTIONS);
+    assert!(!lab.closed.contains(&0));
+    lab.pass(Duration::from_secs(2));
+    lab.take(0);
+    lab.request(5 * RPC_CONNECTIONS as u64 - 1, 9, &event("deploy"));
+    assert!(contains(&lab.take(0), b"Received event: user-event: deploy"), "it still monitors");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A member as the operator sees it, and the events that report changes.
 
 use crate::crypto::Key;
+use crate::limits;
 use crate::text::Text;
 use crate::time::Instant;
 use std::collections::BTreeMap;
@@ -8,6 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Tags of a node: small texts by name.
 pub type Tags = BTreeMap<Text, Text>;
+
+/// Whether a name is as harmless as validated names must be: short, and nothing in it that means something to
+/// shells, tables or files (gossip.md 13.3; underscores are common in practice).
+pub fn is_plain_name(name: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    name.len() <= limits::PLAIN_NAME && name.iter().all(is_plain)
+}
 
 /// An IP address in the exact form in which its owner announced it.
 ///
@@ -231,4 +239,19 @@ pub enum Event {
         /// All of them, the primary one first.
         keys: Vec<Key>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_names_are_letters_digits_and_three_signs() {
+        for name in ["a", "Web-01.eu_west", &"n".repeat(128)] {
+            assert!(is_plain_name(name.as_bytes()), "{name}");
+        }
+        for name in ["a b", "a/b", "a|b", "caf\u{e9}", "a\n", "a\0", "$(a)", &"n".repeat(129)] {
+            assert!(!is_plain_name(name.as_bytes()), "{name}");
+        }
+    }
 }

@@ -288,7 +288,7 @@ impl Machine {
                 }
             }
             Action::Kill { id, how } => self.children.kill(id, how),
-            Action::Save { id, path, bytes } => self.answers.extend(self.outlets.save(id, path, bytes)),
+            Action::Save { id, path, bytes } => self.answers.extend(self.outlets.save(id, path, bytes.0)),
             Action::Store(op) => self.answers.extend(self.outlets.store(op)),
             Action::ReadConfig(paths) => self.answers.extend(self.outlets.read_config(paths)),
             Action::Report { sink, bytes } => self.answers.extend(self.outlets.report(sink, bytes)),
@@ -340,7 +340,7 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Waker};
     use villein_agent::config::{Discover, Family};
-    use villein_agent::io::{ChildId, ConfigFile, Kill, SaveId, Signal, Sink, Spawn, StoreOp};
+    use villein_agent::io::{ChildId, ConfigFile, Contents, Kill, SaveId, Signal, Sink, Spawn, StoreOp};
     use villein_core::mdns::{GROUP_V4, Via};
     use villein_core::snapshot::Restored;
 
@@ -497,7 +497,7 @@ mod tests {
         let actions = [
             Action::Spawn { id: ChildId(7), spawn: &spawn },
             Action::Kill { id: ChildId(7), how: Kill::AtOnce },
-            Action::Save { id: SaveId(8), path: &path, bytes: b"{}" },
+            Action::Save { id: SaveId(8), path: &path, bytes: Contents(b"{}") },
             Action::ReadConfig(std::slice::from_ref(&path)),
             Action::Report { sink: Sink::Statsd, bytes: b"a:1|c\n" },
             Action::Store(StoreOp::Append(b"clock: 1\n")),

@@ -17,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use villein_agent::io::{SaveId, Sink, StoreOp};
+use villein_core::text::Secret;
 use villein_rpc::system::os_words;
 
 /// All of them.
@@ -24,7 +25,9 @@ use villein_rpc::system::os_words;
 pub struct Outlets {
     inbox: Sender,
     snapshot: Option<Writer>,
-    files: Option<Worker<FileJob>>,
+    /// Who saves does not wait for who reads: a pipe is read when somebody writes to it, which may be never.
+    saves: Option<Worker<FileJob>>,
+    reads: Option<Worker<FileJob>>,
     sinks: Sinks,
     feeds: BTreeMap<Sink, Feed>,
     errors: Option<Console>,
@@ -32,14 +35,16 @@ pub struct Outlets {
 
 #[derive(Debug)]
 enum FileJob {
-    Save(SaveId, PathBuf, Vec<u8>),
+    Save(SaveId, PathBuf, Secret),
     ReadConfig(Vec<PathBuf>),
 }
 
 impl FileJob {
     fn run(self) -> Arrival {
         match self {
-            FileJob::Save(id, path, bytes) => Arrival::Saved { id, result: files::save(&path, &bytes) },
+            FileJob::Save(id, path, bytes) => {
+                Arrival::Saved { id, result: files::save(&path, bytes.reveal()) }
+            }
             FileJob::ReadConfig(paths) => Arrival::ConfigRead(files::read_config(&paths)),
         }
     }
@@ -59,34 +64,19 @@ impl Outlets {
     /// Answers are put into `inbox`.
     pub fn new(snapshot: Option<Snapshot>, sinks: Sinks, inbox: Sender) -> io::Result<Outlets> {
         let snapshot = snapshot.map(|snapshot| Writer::start(snapshot, inbox.clone())).transpose()?;
-        Ok(Outlets { inbox, snapshot, files: None, sinks, feeds: BTreeMap::new(), errors: None })
+        let feeds = BTreeMap::new();
+        Ok(Outlets { inbox, snapshot, saves: None, reads: None, sinks, feeds, errors: None })
     }
 
     /// Replaces a file. The answer comes later, or at once if there is none later.
     pub fn save(&mut self, id: SaveId, path: &Path, bytes: &[u8]) -> Option<Arrival> {
-        self.file_job(FileJob::Save(id, path.to_owned(), bytes.to_vec()))
+        let job = FileJob::Save(id, path.to_owned(), Secret::from(bytes.to_vec()));
+        give(&mut self.saves, job, &self.inbox)
     }
 
     /// Reads configuration files. The answer comes later, or at once if there is none later.
     pub fn read_config(&mut self, paths: &[PathBuf]) -> Option<Arrival> {
-        self.file_job(FileJob::ReadConfig(paths.to_vec()))
-    }
-
-    fn file_job(&mut self, job: FileJob) -> Option<Arrival> {
-        let inbox = &self.inbox;
-        let files = match started(&mut self.files, || {
-            let inbox = inbox.clone();
-            Worker::start(thread_named("files"), limits::FILE_JOBS, move |jobs| {
-                for job in jobs {
-                    // The driver may have gone, and a file is saved all the same.
-                    let _ = inbox.put_blocking(FileJob::run(job));
-                }
-            })
-        }) {
-            Ok(files) => files,
-            Err(error) => return Some(job.refuse(&os_words(&error))),
-        };
-        files.give(job).err().map(|job| job.refuse("too many files wait to be read or written"))
+        give(&mut self.reads, FileJob::ReadConfig(paths.to_vec()), &self.inbox)
     }
 
     /// Does something with the snapshot file. A failure comes later, or at once.
@@ -122,7 +112,7 @@ impl Outlets {
     pub fn finish(&mut self) {
         let now = Instant::now();
         let feeds = std::mem::take(&mut self.feeds);
-        let on_disk = [self.snapshot.take().map(Writer::close), self.files.take().map(Worker::close)];
+        let on_disk = [self.snapshot.take().map(Writer::close), self.saves.take().map(Worker::close)];
         let with_others: Vec<Ending> = (self.errors.take().and_then(|mut errors| errors.close()).into_iter())
             .chain(feeds.into_values().map(Feed::close))
             .collect();
@@ -133,6 +123,24 @@ impl Outlets {
             ending.wait(now + limits::EXIT_LINGER);
         }
     }
+}
+
+/// Has a job done by the thread that is there for it; its answer if it is not done.
+fn give(place: &mut Option<Worker<FileJob>>, job: FileJob, inbox: &Sender) -> Option<Arrival> {
+    let worker = started(place, || {
+        let inbox = inbox.clone();
+        Worker::start(thread_named("files"), limits::FILE_JOBS, move |jobs| {
+            for job in jobs {
+                // The driver may have gone, and a file is saved all the same.
+                let _ = inbox.put_blocking(FileJob::run(job));
+            }
+        })
+    });
+    let (job, why) = match worker {
+        Ok(worker) => (worker.give(job).err()?, "too many files wait to be read or written".to_owned()),
+        Err(error) => (job, os_words(&error)),
+    };
+    Some(job.refuse(&why))
 }
 
 /// What is there, or is started now.
@@ -148,6 +156,8 @@ mod tests {
     use super::*;
     use crate::files::tests::Folder;
     use crate::inbox::{Inbox, inbox};
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
     use std::fs;
     use std::net::UdpSocket;
     use std::thread;
@@ -179,11 +189,11 @@ mod tests {
         let (mut outlets, mut inbox) = outlets(None, Sinks::default());
         assert_eq!(outlets.save(SaveId(1), &path, b"{}"), None);
         assert_eq!(outlets.save(SaveId(2), &bad, b"{}"), None);
-        assert_eq!(outlets.read_config(std::slice::from_ref(&folder.0)), None);
-        assert_eq!(outlets.read_config(std::slice::from_ref(&bad)), None);
         assert_eq!(next(&mut inbox), Arrival::Saved { id: SaveId(1), result: Ok(()) });
         let why = format!("open {}: no such file or directory", bad.display());
         assert_eq!(next(&mut inbox), Arrival::Saved { id: SaveId(2), result: Err(why.clone()) });
+        assert_eq!(outlets.read_config(std::slice::from_ref(&folder.0)), None);
+        assert_eq!(outlets.read_config(std::slice::from_ref(&bad)), None);
         let file = ConfigFile { path: path.display().to_string(), bytes: b"{}".to_vec() };
         assert_eq!(next(&mut inbox), Arrival::ConfigRead(Ok(vec![file])));
         let why = format!("Error reading '{}': {why}", bad.display());
@@ -191,21 +201,35 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_that_nobody_writes_holds_up_nothing_else() {
+        let folder = Folder::new();
+        let (pipe, path) = (folder.at("pipe"), folder.at("tags"));
+        mkfifo(&pipe, Mode::S_IRWXU).expect("the directory can be written");
+        let (mut outlets, mut inbox) = outlets(None, Sinks::default());
+        assert_eq!(outlets.read_config(std::slice::from_ref(&pipe)), None);
+        assert_eq!(outlets.save(SaveId(1), &path, b"{}"), None);
+        assert_eq!(next(&mut inbox), Arrival::Saved { id: SaveId(1), result: Ok(()) });
+        fs::write(&pipe, "{}").expect("it is read");
+        let file = ConfigFile { path: pipe.display().to_string(), bytes: b"{}".to_vec() };
+        assert_eq!(next(&mut inbox), Arrival::ConfigRead(Ok(vec![file])));
+    }
+
+    #[test]
     fn what_finds_no_room_is_answered_at_once() {
         let (mut outlets, mut inbox) = outlets(None, Sinks::default());
-        let (go, wait) = std::sync::mpsc::channel::<()>();
-        let worker = Worker::start(thread_named("test"), 0, move |jobs| {
-            wait.recv().expect("it is told");
-            drop(jobs);
-        });
-        outlets.files = Some(worker.expect("a thread"));
+        outlets.saves = Some(full());
+        outlets.reads = Some(full());
         let why = "open t: too many files wait to be read or written".to_owned();
         let saved = Arrival::Saved { id: SaveId(1), result: Err(why) };
         assert_eq!(outlets.save(SaveId(1), Path::new("t"), b""), Some(saved));
         let why = "Error reading configuration: too many files wait to be read or written".to_owned();
         assert_eq!(outlets.read_config(&[]), Some(Arrival::ConfigRead(Err(why))));
         assert_eq!(inbox.take(), None);
-        go.send(()).expect("it waits");
+    }
+
+    /// A worker that takes no job.
+    fn full() -> Worker<FileJob> {
+        Worker::start(thread_named("test"), 0, drop).expect("a thread")
     }
 
     #[test]
@@ -241,7 +265,8 @@ mod tests {
         let (mut outlets, mut inbox) = outlets(None, Sinks::default());
         assert_eq!(outlets.store(StoreOp::Append(b"x\n")), None);
         assert_eq!(outlets.report(Sink::Statsd, b"x"), None);
-        assert!(outlets.snapshot.is_none() && outlets.files.is_none() && outlets.errors.is_none());
+        assert!(outlets.snapshot.is_none() && outlets.errors.is_none());
+        assert!(outlets.saves.is_none() && outlets.reads.is_none());
         assert!(outlets.feeds.is_empty());
         outlets.finish();
         assert_eq!(inbox.take(), None);

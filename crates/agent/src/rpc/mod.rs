@@ -13,12 +13,12 @@ mod session;
 mod stats;
 mod streams;
 
+use crate::config::Config;
 use crate::cx::{Cx, Waiter};
 use crate::escape;
 use crate::io::{Conn, ConnEvent};
 use crate::limits::{RPC_BACKLOG_TOTAL, RPC_CONNECTIONS, RPC_HANDSHAKE, RPC_INPUT_BYTES, RPC_QUERIES};
 use session::{Outcome, Session};
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use villein_core::command::{Command, Reply};
@@ -96,34 +96,35 @@ impl Rpc {
         self.greeting.push_back((cx.clock.now + RPC_HANDSHAKE, conn));
     }
 
-    /// Closes a connection, so that nobody who holds many keeps others out: of those that have not introduced
-    /// themselves, or else of those that do nothing, the one that is silent for the longest time; or else the oldest
-    /// one of the address that has the most.
+    /// Closes a connection, so that nobody who holds many keeps others out.
     fn make_room(&mut self, cx: &mut Cx<'_>) {
-        let asking: BTreeSet<u64> = self.queries.values().map(|ticket| ticket.conn).collect();
-        let mut held: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        for session in self.sessions.values() {
-            *held.entry(session.peer.ip()).or_default() += 1;
-        }
-        let cost = |session: &&Session| {
-            let (silent_since, conn) = (session.active_at, session.conn);
-            if session.is_greeting(cx.config) {
-                (0, Reverse(0), silent_since, conn)
-            } else if session.is_idle() && !asking.contains(&conn) {
-                (1, Reverse(0), silent_since, conn)
-            } else {
-                (2, Reverse(held[&session.peer.ip()]), Instant::ORIGIN, conn)
-            }
-        };
-        let Some(cheapest) = self.sessions.values().min_by_key(cost) else { return };
-        let (conn, peer) = (cheapest.conn, cheapest.peer);
-        let what = match cost(&cheapest).0 {
-            0 => "silent",
-            1 => "idle",
-            _ => "oldest",
-        };
+        let Some((session, what)) = self.least_needed(cx.config) else { return };
+        let (conn, peer) = (session.conn, session.peer);
         let why = format!("Closed the {what} connection of {peer}: a new client takes its place");
         self.turn_out(conn, &why, cx);
+    }
+
+    /// Whose place a new client takes, and what there is to say of it: of those that have not introduced themselves,
+    /// or else of those that do nothing, the one that is silent for the longest time. Where all are busy it is one of
+    /// the address that has the most, and of these the one in the middle by age: whoever was there before a flood of
+    /// connections stays, and so does a newcomer where a client left many open.
+    fn least_needed(&self, config: &Config) -> Option<(&Session, &'static str)> {
+        let asking: BTreeSet<u64> = self.queries.values().map(|ticket| ticket.conn).collect();
+        let sessions = || self.sessions.values();
+        let silence = |session: &&Session| (session.active_at, session.conn);
+        if let Some(silent) = sessions().filter(|session| session.is_greeting(config)).min_by_key(silence) {
+            return Some((silent, "silent"));
+        }
+        let is_idle = |session: &&Session| session.is_idle() && !asking.contains(&session.conn);
+        if let Some(idle) = sessions().filter(is_idle).min_by_key(silence) {
+            return Some((idle, "idle"));
+        }
+        let mut held: BTreeMap<IpAddr, Vec<&Session>> = BTreeMap::new();
+        for session in sessions() {
+            held.entry(session.peer.ip()).or_default().push(session);
+        }
+        let most = held.into_values().max_by_key(Vec::len)?;
+        Some((most[most.len() / 2], "busy"))
     }
 
     /// Closes the connection of a client that is at fault, or in the way.

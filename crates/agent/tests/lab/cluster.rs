@@ -174,7 +174,7 @@ impl Cluster {
                     self.waiting.push_back((at, Delivery::Resolved(id, found)));
                 }
                 Action::Save { id, path, bytes } => {
-                    let file = (path.display().to_string(), String::from_utf8_lossy(bytes).into_owned());
+                    let file = (path.display().to_string(), String::from_utf8_lossy(bytes.0).into_owned());
                     self.nodes[at].saved.push(file);
                     self.waiting.push_back((at, Delivery::Saved(id, self.nodes[at].disk)));
                 }

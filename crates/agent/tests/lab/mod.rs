@@ -142,7 +142,7 @@ impl Lab {
                     self.resolving.push((id, host.to_owned(), port, lookup));
                 }
                 Action::Kill { id, how } => self.killed.push((id, how)),
-                Action::Save { id, path, bytes } => self.saving.push((id, path.to_owned(), bytes.to_vec())),
+                Action::Save { id, path, bytes } => self.saving.push((id, path.to_owned(), bytes.0.to_vec())),
                 Action::Store(StoreOp::Append(lines)) => self.snapshot.extend_from_slice(lines),
                 Action::Store(StoreOp::Replace(lines)) => self.snapshot = lines.to_vec(),
                 Action::Store(StoreOp::Sync) => {}

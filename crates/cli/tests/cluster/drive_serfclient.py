@@ -116,6 +116,8 @@ def stream(host, words):
     result = client.stream(words)
     print(f"stream {words}: {plain(result.head)}", flush=True)
     client.connection._socket.settimeout(PATIENCE)
+    # The reference answers before it subscribes, and nothing shows when it has.
+    time.sleep(0.5)
     return client, result.body
 
 

@@ -6,12 +6,12 @@
 use super::rules::{Claim, Known, State, Subject, Verdict, judge, refutation};
 use super::suspicion::{Pace, Suspicion};
 use super::table::{Entry, MemberIdx};
-use super::verify::{admit, is_plain};
+use super::verify::admit;
 use super::{Notice, Swim, Timer, flush, packet_room};
 use crate::broadcast::Token;
 use crate::cx::Cx;
 use crate::limits;
-use crate::member::{Versions, WireAddr};
+use crate::member::{Versions, WireAddr, is_plain_name};
 use crate::metric::Metric;
 use crate::note::Note;
 use crate::time::Instant;
@@ -45,7 +45,8 @@ impl Swim {
         // What is said of this node at its own address is never believed but refuted where it is wrong, and so
         // it need not be possible: whoever says it may have been believed by others.
         let is_myself = alive.node == self.name.as_bytes() && alive.addr == self.addr.as_bytes();
-        let is_odd = self.validate_node_names && alive.node != self.name.as_bytes() && !is_plain(alive.node);
+        let is_odd =
+            self.validate_node_names && alive.node != self.name.as_bytes() && !is_plain_name(alive.node);
         let admitted = match (is_myself, is_odd) {
             (true, _) => Ok((self.addr, self.versions)),
             (false, true) => Err("its name is too long or has other than letters, digits, '-', '_' and '.'"),

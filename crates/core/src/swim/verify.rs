@@ -45,13 +45,6 @@ pub(super) fn admit(alive: &Alive<'_>) -> Result<(WireAddr, Versions), &'static 
     Ok((addr, Versions(bytes)))
 }
 
-/// Whether a name is as harmless as validated names must be: short, and nothing in it that means something to
-/// shells, tables or files (gossip.md 13.3; underscores are common in practice).
-pub(super) fn is_plain(name: &[u8]) -> bool {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-    name.len() <= limits::PLAIN_NAME && name.iter().all(is_plain)
-}
-
 /// Checks that all members of both sides can understand each other, before a push/pull is merged.
 pub(super) fn verify(remote: &[PushNode<'_>], local: &Table) -> Result<(), ExchangeError> {
     let mut range = [0, u8::MAX, 0, u8::MAX];
@@ -133,16 +126,6 @@ mod tests {
         assert!(admit(&Alive { meta: &[0; 513], ..alive(v4, &GOOD) }).is_err());
         assert!(admit(&Alive { node: b"", ..alive(v4, &GOOD) }).is_err());
         assert!(admit(&Alive { node: &[b'n'; 513], ..alive(v4, &GOOD) }).is_err());
-    }
-
-    #[test]
-    fn plain_names_are_letters_digits_and_three_signs() {
-        for name in ["a", "Web-01.eu_west", &"n".repeat(128)] {
-            assert!(is_plain(name.as_bytes()), "{name}");
-        }
-        for name in ["a b", "a/b", "a|b", "caf\u{e9}", "a\n", "a\0", "$(a)", &"n".repeat(129)] {
-            assert!(!is_plain(name.as_bytes()), "{name}");
-        }
     }
 
     fn table() -> Table {
