@@ -9,6 +9,7 @@ mod merge;
 pub mod settings;
 
 pub use self::file::File;
+pub(crate) use self::merge::RELOADED;
 use crate::handler::Handler;
 use crate::io::Sink;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,12 @@ use villein_core::config::Config as NodeConfig;
 use villein_core::note::Level;
 use villein_core::text::Secret;
 use villein_core::time::Duration;
+
+/// Where clients find an agent whose operator says nothing.
+pub const RPC_ADDR: &str = "127.0.0.1:7373";
+
+/// The timing of an agent whose operator says nothing.
+const PROFILE: &str = "lan";
 
 /// An agent's settings.
 #[derive(Clone, Debug)]
@@ -139,10 +146,10 @@ impl Config {
     pub fn new(node: NodeConfig, machine: Machine) -> Config {
         let port = node.port;
         Config {
-            profile_name: "lan".to_owned(),
+            profile_name: PROFILE.to_owned(),
             bind_text: SocketAddr::new(node.addr.ip(), port).to_string(),
             advertise_text: None,
-            rpc_text: "127.0.0.1:7373".to_owned(),
+            rpc_text: RPC_ADDR.to_owned(),
             rpc_auth: Secret::default(),
             log_level: Level::Info,
             handlers: Vec::new(),

@@ -412,7 +412,8 @@ mod tests {
             first(b"{\"a\":\n 1,\n\"b\": [null\n, true, -1.5e1], \"b\": {}}\n\n !").expect("it is JSON");
         let entry = |key: &str, line, value| Entry { key: key.to_owned(), line, value };
         let item = |line, value| Item { line, value };
-        let list = Json::List(vec![item(3, Json::Null), item(4, Json::Bool(true)), item(4, Json::Number(-15.0))]);
+        let list =
+            Json::List(vec![item(3, Json::Null), item(4, Json::Bool(true)), item(4, Json::Number(-15.0))]);
         let expected =
             vec![entry("a", 1, Json::Number(1.0)), entry("b", 3, list), entry("b", 4, Json::Map(Vec::new()))];
         assert_eq!((value, rest), (Json::Map(expected), Some(6)));
@@ -429,7 +430,8 @@ mod tests {
             (Json::Number(ours), Value::Number(theirs)) => Some(*ours) == theirs.as_f64(),
             (Json::Text(ours), Value::String(theirs)) => ours == theirs,
             (Json::List(ours), Value::Array(theirs)) => {
-                ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(ours, theirs)| same(&ours.value, theirs))
+                ours.len() == theirs.len()
+                    && ours.iter().zip(theirs).all(|(ours, theirs)| same(&ours.value, theirs))
             }
             (Json::Map(ours), Value::Object(theirs)) => {
                 let has =

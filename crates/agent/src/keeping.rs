@@ -149,7 +149,7 @@ fn tags_text(tags: &Tags) -> String {
 }
 
 /// A JSON list, the primary key first.
-fn keys_text(keys: &[Key]) -> String {
+pub(crate) fn keys_text(keys: &[Key]) -> String {
     pretty(keys.iter().map(Key::to_base64).collect::<Vec<_>>())
 }
 

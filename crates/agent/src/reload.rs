@@ -1,11 +1,11 @@
 //! Reading the configuration again, on SIGHUP (agent.md 10.2 and 20.3).
 //!
 //! Decides what of it counts at once: log level, handlers, tags, and what signals mean; of all else it only says
-//! that a restart is needed. Carrying it out is the agent's. Invariant: a configuration that the start would
-//! refuse changes nothing, except that of a bad log level only the level is refused.
+//! that a restart is needed, or would be refused. Carrying it out is the agent's. Invariant: files that cannot be
+//! read, handlers and discovery that are wrong change nothing; of a bad log level only the level is refused.
 
 use crate::config::settings::{self, Merged};
-use crate::config::{Config, File};
+use crate::config::{Config, File, RELOADED};
 use crate::handler::Handler;
 use crate::io::ConfigFile;
 use crate::keeping::TagChange;
@@ -54,12 +54,13 @@ impl Reloading {
         let handlers = settings::handlers(&file)?;
         settings::discovery(&file)?;
         let mut warnings = skipped;
+        warnings.extend(refused_later(&file));
         let waiting = config.sources.merged.keys_for_a_restart(&file);
         if !waiting.is_empty() {
             warnings.push(format!("only a restart changes these settings: {}", waiting.join(", ")));
         }
         Ok(Plan {
-            notices: settings::notices(&file),
+            notices: settings::notices(&file).into_iter().map(|(_, text)| text).collect(),
             log_level: settings::log_level(&file),
             handlers,
             tags: self.change_of_tags(&file, current),
@@ -79,4 +80,16 @@ impl Reloading {
         let is_done = is_there && !delete.iter().any(|name| current.contains_key(name));
         Ok((!is_done).then_some(TagChange { delete, set }))
     }
+}
+
+/// Why the next start fails with these settings, as far as it was not told already because it counts at once.
+fn refused_later(file: &File) -> impl Iterator<Item = String> + use<> {
+    let needs_no_facility = settings::syslog(file).is_ok();
+    let problems = settings::problems(file).into_iter().chain(settings::conflicts(file));
+    let problems = problems.filter(move |problem| match problem.key.as_str() {
+        "tags_file" => false,
+        "syslog_facility" => !needs_no_facility,
+        key => !RELOADED.contains(&key),
+    });
+    problems.map(|problem| format!("a restart would be refused: '{}': {}", problem.key, problem.reason))
 }

@@ -25,8 +25,6 @@ pub(crate) struct Seeds {
     rng: Rng,
     /// Those that were joined by clients, and before a restart; the latest last.
     learned: Vec<Text>,
-    /// What the snapshot was told.
-    kept: Vec<Text>,
     retry: Option<Retry>,
     healing: Healing,
 }
@@ -50,13 +48,8 @@ enum Healing {
 impl Seeds {
     /// `learned` are the texts that were joined before a restart.
     pub(crate) fn new(learned: &[Text], seed: [u8; 32]) -> Seeds {
-        let mut seeds = Seeds {
-            rng: Rng::new(seed),
-            learned: Vec::new(),
-            kept: Vec::new(),
-            retry: None,
-            healing: Healing::Off,
-        };
+        let rng = Rng::new(seed);
+        let mut seeds = Seeds { rng, learned: Vec::new(), retry: None, healing: Healing::Off };
         for text in learned {
             seeds.learn(text);
         }
@@ -143,21 +136,17 @@ impl Seeds {
 
     /// Remembers the texts that led to somebody, for healing and for after a restart.
     pub(crate) fn on_reached(&mut self, reached: &[Text], cx: &mut Cx<'_>) {
-        let is_new = |text: &&Text| text.len() <= SEED && !self.kept.contains(text);
-        let new: Vec<Text> = reached.iter().filter(is_new).cloned().collect();
-        if new.is_empty() {
+        let seeds: Vec<Text> = reached.iter().filter(|text| text.len() <= SEED).cloned().collect();
+        if seeds.is_empty() {
             return;
         }
-        for text in &new {
+        for text in &seeds {
             self.learn(text);
-            self.kept.push(text.clone());
         }
-        let surplus = self.kept.len().saturating_sub(SEEDS);
-        self.kept.drain(..surplus);
         if self.healing == Healing::Off {
             self.wait(cx);
         }
-        cx.command(Waiter::Nobody, Command::RememberSeeds(new));
+        cx.command(Waiter::Nobody, Command::RememberSeeds(seeds));
     }
 
     fn learn(&mut self, text: &Text) {

@@ -258,12 +258,21 @@ fn sinks_are_told_within_a_second_and_their_failure_once() {
     config.metric_sinks = vec![Sink::Statsd];
     let mut lab = Lab::new(config);
     lab.pass(Duration::from_secs(2));
-    let reported = lab.reported.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes)).collect::<String>();
-    assert!(reported.contains("serf-agent.serf.member.join:1.000000|c\n"), "{reported}");
+    let reported =
+        |lab: &Lab| lab.reported.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes)).collect::<String>();
+    let text = reported(&lab);
+    assert!(text.contains("serf-agent.serf.member.join:1.000000|c\n"), "{text}");
     for _ in 0..3 {
         lab.give(Input::SinkFailed { sink: Sink::Statsd, why: "connection refused" });
     }
     assert_eq!(lab.printed.matches("metrics do not reach statsd: connection refused").count(), 1);
+    lab.client(1);
+    lab.signal(Signal::Terminate);
+    let text = reported(&lab);
+    assert!(
+        text.contains("serf-agent.agent.ipc.accept:1.000000|c\n"),
+        "what waits goes before the end: {text}"
+    );
 }
 
 #[test]

@@ -426,7 +426,9 @@ fn clients_that_hold_streams_do_not_lock_others_out() {
         assert!(contains(&lab.take(conn), b"alpha"));
     }
     assert_eq!(lab.closed, [123, 122, 124], "the middle ones of the address that has the most");
-    assert!(lab.printed.contains("Closed the busy connection of 127.0.0.3:40000: a new client takes its place"));
+    assert!(
+        lab.printed.contains("Closed the busy connection of 127.0.0.3:40000: a new client takes its place")
+    );
     // Those who left many open leave more of them: who has come since stays for long.
     let newcomers = 2000..2000 + all / 4;
     accept(&mut lab, 1999, 3);
@@ -622,6 +624,17 @@ fn a_second_signal_fails_the_leave_of_a_client() {
     lab.request(1, 7, &Request::Leave);
     lab.signal(Signal::Interrupt);
     assert_eq!((lab.exit, &lab.closed[..]), (Some(1), &[1][..]));
+}
+
+#[test]
+fn a_monitor_gets_the_last_line() {
+    let mut lab = Lab::new(config());
+    lab.client(1);
+    lab.request(1, 1, &monitor("INFO"));
+    lab.take(1);
+    lab.signal(Signal::Terminate);
+    assert!(contains(&lab.take(1), b"[INFO] agent: shutdown complete"));
+    assert_eq!(lab.closed, [1]);
 }
 
 #[test]

@@ -13,11 +13,11 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use villein_agent::config::settings::{self as check, Merged};
-use villein_agent::config::{Config, Discover, Facility, Family, File, LogFormat, Sources};
+use villein_agent::config::settings::{self as check, Given, Merged};
+use villein_agent::config::{Config, Discover, Facility, Family, File, LogFormat, RPC_ADDR, Sources};
 use villein_agent::handler::Handler;
 use villein_core::config::Config as NodeConfig;
-use villein_core::crypto::{Key, KeyError, Keyring};
+use villein_core::crypto::Keyring;
 use villein_core::member::{Tags, WireAddr};
 use villein_core::note::Level;
 use villein_core::snapshot::Restored;
@@ -39,7 +39,7 @@ const FAILED: &str = "Failed to start the Serf agent";
 /// What failures of tags and keyring files begin with.
 const SETUP_FAILED: &str = "Failed to setup the Serf agent";
 
-/// Runs an agent with these flags, which were checked; `program` is the name of the caller.
+/// Runs an agent with these flags; `program` is the name of the caller.
 /// Returns the exit status.
 pub(crate) fn run(args: &AgentArgs, program: &str) -> u8 {
     if !args.ignored.is_empty() {
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &AgentArgs, program: &str) -> u8 {
         // A closed stderr is no reason not to run.
         let _ = writeln!(io::stderr(), "{program} agent: ignoring these words: {}", words.join(" "));
     }
-    let mut console = Console { format: LogFormat::Text };
+    let mut console = Console::default();
     match start(args, &mut console) {
         Ok(boot) => villein_rt_smol::run(boot).unwrap_or_else(|error| {
             console.say(&format!("{FAILED}: {}", os_words(&error)));
@@ -61,6 +61,7 @@ pub(crate) fn run(args: &AgentArgs, program: &str) -> u8 {
 }
 
 /// Where the start is told.
+#[derive(Default)]
 struct Console {
     /// As far as it is known.
     format: LogFormat,
@@ -89,7 +90,7 @@ struct Settled {
     log_format: LogFormat,
     syslog: Option<Facility>,
     place: Place,
-    key: Option<Result<Key, KeyError>>,
+    key: Option<Given>,
 }
 
 /// Where the agent is, for itself and for others.
@@ -106,7 +107,7 @@ struct Files {
     tags: Tags,
     keyring: Option<Keyring>,
     /// What was read, for the log.
-    lines: Vec<String>,
+    lines: Vec<(Level, String)>,
 }
 
 /// Every socket of the agent.
@@ -125,7 +126,7 @@ fn start(args: &AgentArgs, console: &mut Console) -> Result<Boot, String> {
     console.say("Starting Serf agent...");
     let (file, place) = (&settled.sources.merged, &settled.place);
     let host_name = machine::host_name();
-    let files = keep(file).map_err(|why| format!("{SETUP_FAILED}: {why}"))?;
+    let files = keep(file, settled.key.as_ref()).map_err(|why| format!("{SETUP_FAILED}: {why}"))?;
     let creating = |why: String| format!("{FAILED}: Error creating Serf: {why}");
     let name = file.node_name.clone().unwrap_or_else(|| Text::from(host_name.as_str()));
     let node = NodeConfig::new(name, WireAddr::from_ip(place.bind.ip), place.bind.port);
@@ -136,10 +137,11 @@ fn start(args: &AgentArgs, console: &mut Console) -> Result<Boot, String> {
     let opened = open(file, place, settled.families.as_deref())?;
     console.say("Starting Serf agent RPC...");
 
-    let keyring = keyring.or(files.keyring);
+    let keyring = files.keyring.or(keyring);
     let node = NodeConfig { addr: opened.addr, port: opened.port, keyring, ..node };
     let warnings = warnings::all(file, &node.name, &settled.handlers, &opened.rpc);
     let warnings = settled.skipped.into_iter().chain(warnings).map(|text| (Level::Warn, text));
+    let start_lines = files.lines.into_iter().chain(warnings).collect();
     let discover = |cluster: &Text| Discover {
         cluster: cluster.to_string(),
         host_name: host_name.clone(),
@@ -157,7 +159,7 @@ fn start(args: &AgentArgs, console: &mut Console) -> Result<Boot, String> {
         discover: file.discover.as_ref().map(discover),
         host_name,
         bind_port: opened.gossip.port,
-        start_lines: files.lines.into_iter().map(|text| (Level::Info, text)).chain(warnings).collect(),
+        start_lines,
         ..check::agent(file, node, machine::machine())
     };
     let config = Config { sources: settled.sources, ..config };
@@ -170,10 +172,12 @@ fn start(args: &AgentArgs, console: &mut Console) -> Result<Boot, String> {
 
 /// Reads all settings, and checks what is checked before the agent says that it starts.
 fn settle(args: &AgentArgs, console: &mut Console) -> Result<Settled, String> {
+    let typed = File { log_format: args.log_format.clone(), ..File::default() };
+    console.format = check::log_format_of_start(&[], &typed);
     let mut sources = settings::sources(args)?;
-    console.format = check::log_format(&sources.flags).unwrap_or_default();
-    let Merged { file, skipped } = check::merge(&files::read_config(&sources.paths)?, &sources.flags)?;
-    console.format = check::log_format(&file).unwrap_or_default();
+    let read = files::read_config(&sources.paths)?;
+    console.format = check::log_format_of_start(&read, &sources.flags);
+    let Merged { file, skipped } = check::merge(&read, &sources.flags)?;
     let handlers = check::handlers(&file)?;
     let named = |kind: &str, name: Option<&Text>| {
         let find = |name: &Text| Interface::named(&name.to_string());
@@ -182,7 +186,7 @@ fn settle(args: &AgentArgs, console: &mut Console) -> Result<Settled, String> {
     let interface = named("network interface", file.interface.as_ref())?;
     let families = check::discovery(&file)?;
     let mdns_interface = named("mDNS network interface", file.mdns_interface.as_ref())?;
-    for notice in check::notices(&file) {
+    for (_, notice) in check::notices(&file) {
         console.say(&notice);
     }
     let log_level = check::log_level(&file)?;
@@ -225,29 +229,41 @@ fn place(
     Ok(Place { interface, mdns_interface, bind, advertise })
 }
 
-/// Reads the tags file, which need not be there yet, and the keyring file, which must (agent.md 13, 14).
-fn keep(file: &File) -> Result<Files, String> {
+/// Reads the tags file, which need not be there yet, and the keyring file (agent.md 13, 14).
+fn keep(file: &File, given: Option<&Given>) -> Result<Files, String> {
     let mut tags = check::tags(file)?;
     let mut lines = Vec::new();
     if let Some(path) = &file.tags_file
         && let Some(bytes) = files::read(path).map_err(|why| format!("Failed to read tags file: {why}"))?
     {
         tags = check::kept_tags(&bytes)?;
-        lines.push(format!("Restored {} tag(s) from {}", tags.len(), path.display()));
+        lines.push((Level::Info, format!("Restored {} tag(s) from {}", tags.len(), path.display())));
     }
-    let keyring = file.keyring_file.as_deref().map(|path| keyring(file, path, &mut lines)).transpose()?;
+    let keyring = file.keyring_file.as_deref().map(|path| keyring(path, given, &mut lines)).transpose()?;
     Ok(Files { tags, keyring, lines })
 }
 
-fn keyring(file: &File, path: &Path, lines: &mut Vec<String>) -> Result<Keyring, String> {
-    if file.encrypt_key.is_some() {
-        return Err(check::KEY_WITH_FILE.to_owned());
-    }
+/// The keys of the file. A key that was given makes the file if there is none yet.
+fn keyring(path: &Path, given: Option<&Given>, lines: &mut Vec<(Level, String)>) -> Result<Keyring, String> {
     let shown = path.display();
-    fs::metadata(path).map_err(|error| format!("stat {shown}: {}", os_words(&error)))?;
-    let bytes = files::read(path).map_err(|why| format!("Failed to read keyring file: {why}"))?;
-    let keyring = check::kept_keys(&bytes.unwrap_or_default())?;
-    lines.push(format!("Restored keyring with {} keys from {shown}", keyring.keys().len()));
+    if let Err(error) = fs::metadata(path) {
+        let given = given.filter(|_| error.kind() == io::ErrorKind::NotFound);
+        let Some(Ok(key)) = given else { return Err(format!("stat {shown}: {}", os_words(&error))) };
+        let keyring = check::keyring(Ok(key.clone()))?;
+        let saved = files::save(path, check::keyring_text(&keyring).as_bytes());
+        saved.map_err(|why| format!("Failed to write keyring file: {why}"))?;
+        lines.push((Level::Info, format!("Created the keyring file {shown} with the encryption key")));
+        return Ok(keyring);
+    }
+    let bytes = files::read_existing(path).map_err(|why| format!("Failed to read keyring file: {why}"))?;
+    let keyring = check::kept_keys(&bytes, given)?;
+    if given.is_some() {
+        let text = format!(
+            "the encryption key is one of {shown}: leave it out, or the agent will not start when it is not any more"
+        );
+        lines.push((Level::Warn, text));
+    }
+    lines.push((Level::Info, format!("Restored keyring with {} keys from {shown}", keyring.keys().len())));
     Ok(keyring)
 }
 
@@ -261,7 +277,7 @@ fn snapshot(file: &File, node: &NodeConfig) -> Result<(Option<Snapshot>, Restore
 
 /// Opens the RPC port first: who finds it taken has not yet disturbed any cluster (agent.md 20.2).
 fn open(file: &File, place: &Place, families: Option<&[Family]>) -> Result<Opened, String> {
-    let rpc = file.rpc_addr.as_ref().map_or_else(|| check::RPC_ADDR.to_owned(), Text::to_string);
+    let rpc = file.rpc_addr.as_ref().map_or_else(|| RPC_ADDR.to_owned(), Text::to_string);
     let rpc = bind::rpc(&rpc)?;
     let Bind { ip, port, .. } = place.bind;
     let gossip = bind::gossip(ip, port).map_err(|why| format!("{FAILED}: {why}"))?;

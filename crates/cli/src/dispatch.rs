@@ -13,7 +13,7 @@ use clap::{Command, FromArgMatches};
 use crate::args::{self, Invocation};
 use crate::commands::{self, Failure};
 use crate::goflags::{self, Fault, Rewritten};
-use crate::{agent, govalue};
+use crate::{agent, govalue, help};
 
 /// Exit status when no command is named.
 const NO_COMMAND: u8 = 127;
@@ -114,8 +114,7 @@ impl Shell {
 
     /// The help text without a newline at its end.
     fn help(&self, command: &str) -> String {
-        let help = self.definition(command).clone().render_help().to_string();
-        help.replacen(args::PROGRAM, &self.name, 1).trim_end().to_owned()
+        help::of(self.definition(command), &self.name)
     }
 
     fn definition(&self, command: &str) -> &Command {
@@ -143,10 +142,7 @@ impl Shell {
 
     fn perform(&self, invocation: Invocation, out: &mut impl Write) -> Result<u8, Failure> {
         match invocation {
-            Invocation::Agent(flags) => {
-                flags.check().map_err(|message| [b"==> ", &message[..]].concat())?;
-                return Ok(agent::run(&flags, &self.name));
-            }
+            Invocation::Agent(flags) => return Ok(agent::run(&flags, &self.name)),
             Invocation::Event(args) => commands::event::run(&args, out),
             Invocation::ForceLeave(args) => commands::force_leave::run(&args),
             Invocation::Info(args) => commands::info::run(&args, out),

@@ -260,22 +260,94 @@ fn a_hangup_reads_the_files_again() {
 }
 
 #[test]
+fn a_keyring_file_begins_with_the_key_that_is_given() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder("keyring");
+    let (first, second) = ("AAAAAAAAAAAAAAAAAAAAAA==", "MDEyMzQ1Njc4OWFiY2RlZg==");
+    let flags = |key: &str| ["-keyring-file=k.json".to_owned(), format!("-encrypt={key}")];
+    let log = |flags: &[String]| {
+        let mut child = agent(&FREE)
+            .args(flags)
+            .current_dir(&folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let text = read_until(&mut output, "Serf agent starting");
+        child.kill().expect("it is our child");
+        child.wait().expect("it is our child");
+        assert!(text.contains("Encrypted: true\n"), "{text}");
+        text
+    };
+    let text = log(&flags(first));
+    assert!(
+        text.contains("[INFO] agent: Created the keyring file k.json with the encryption key\n"),
+        "{text}"
+    );
+    let path = folder.join("k.json");
+    let kept = || fs::read_to_string(&path).expect("it is there");
+    assert_eq!(kept(), format!("[\n  \"{first}\"\n]"));
+    assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+    // A restart with the same flags, also after another key has become the primary one.
+    write(&folder, "k.json", &format!("[\"{second}\", \"{first}\"]"));
+    let text = log(&flags(first));
+    assert!(text.contains("[WARN] agent: the encryption key is one of k.json: leave it out"), "{text}");
+    assert!(text.contains("Restored keyring with 2 keys"), "{text}");
+    assert!(log(&flags(first)[..1]).contains("Restored keyring with 2 keys"));
+    write(&folder, "k.json", &format!("[\"{second}\"]"));
+    let output = agent(&FREE).args(flags(first)).current_dir(&folder).output().expect("the program starts");
+    let message = "==> Failed to setup the Serf agent: Encryption key not allowed while using a keyring\n";
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with(message));
+    assert_eq!((output.status.code(), kept()), (Some(1), format!("[\"{second}\"]")));
+    // A key that is none makes no file, and neither does a folder that is not there.
+    for (flags, why) in [
+        (["-keyring-file=new.json", "-encrypt=YWJj"], "stat new.json: no such file or directory"),
+        (
+            ["-keyring-file=no/k.json", "-encrypt=AAAAAAAAAAAAAAAAAAAAAA=="],
+            "Failed to write keyring file: open no/k.json: no such file or directory",
+        ),
+    ] {
+        let output = agent(&FREE).args(flags).current_dir(&folder).output().expect("the program starts");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.ends_with(&format!("Failed to setup the Serf agent: {why}\n")), "{stdout}");
+    }
+    assert!(!folder.join("new.json").exists());
+}
+
+#[test]
 fn a_log_for_machines_has_standard_output_for_itself() {
     let folder = folder("json");
-    write(&folder, "c.json", "{\"log_format\": \"json\", \"profile\": \"x\"}");
-    let output = agent(&FREE).arg("-config-file=c.json").current_dir(&folder).output();
-    let output = output.expect("the program starts");
-    assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "==> Unknown profile: x\n");
+    let written = |name: &str, text: &str| write(&folder, name, text);
+    written("c.json", "{\"log_format\": \"json\", \"profile\": \"x\"}");
+    written("bogus.json", "{\"log_format\": \"json\", \"bogus\": 1}");
+    let cases = [
+        (&["-config-file=c.json"][..], "Unknown profile: x"),
+        (&["-config-file=bogus.json"], "Error decoding 'bogus.json': 1 error(s) decoding:"),
+        (
+            &["-config-file=none", "-log-format=json"],
+            "Error reading 'none': open none: no such file or directory",
+        ),
+        (&["-tag=x", "-log-format=json"], "Error: Invalid tag: 'x'"),
+        (&["-retry-interval=5", "-log-format=json"], "Error: time: missing unit in duration \"5\""),
+    ];
+    for (flags, message) in cases {
+        let output = agent(&FREE).args(flags).current_dir(&folder).output().expect("the program starts");
+        assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()), "{flags:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(stderr.lines().next(), Some(&*format!("==> {message}")));
+    }
 }
 
 #[test]
 fn validate_names_file_line_and_key() {
     let folder = folder("validate");
-    fs::create_dir(folder.join("d")).expect("the folder is ours");
+    for name in ["d", "d/x.json", "empty"] {
+        fs::create_dir(folder.join(name)).expect("the folder is ours");
+    }
+    std::os::unix::fs::symlink("nowhere", folder.join("d/aa.json")).expect("the folder is ours");
     write(&folder, "good.json", "{\"node_name\": \"a\", \"retry_interval\": \"1ms\"}");
     write(&folder, "d/a.json", "{\"encrypt_key\": \"AAAA\",\n\"event_handler\": []}");
-    write(&folder, "d/b.json", "{\"keyring_file\": \"k.json\"}");
+    write(&folder, "d/b.json", "{\"keyring_file\": \"k.json\",\n\"keyring_file\": \"d/k.json\"}");
     write(&folder, "d/c.json", "{\"encrypt_key\": \"AAAAAAAAAAAAAAAAAAAAAA==\"}");
     let validate = |paths: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_villein"));
@@ -283,13 +355,20 @@ fn validate_names_file_line_and_key() {
         let output = output.expect("the program starts");
         (output.status.code(), String::from_utf8(output.stdout).expect("the output is text"))
     };
-    let low = "Warning: 'RetryInterval' is too low. Setting to 1s\n";
-    assert_eq!(validate(&["good.json"]), (Some(0), format!("good.json: ok\n{low}")));
-    let expected = "Error reading 'none': open none: no such file or directory\n\
+    let low = "good.json:1: 'retry_interval': Warning: 'RetryInterval' is too low. Setting to 1s\n";
+    assert_eq!(validate(&["good.json"]), (Some(0), format!("{low}good.json: ok\n")));
+    let expected = "d/a.json:1: 'encrypt_key': key size must be 16, 24 or 32 bytes\n\
                     d/a.json:2: 'event_handler': is unknown; did you mean 'event_handlers'?\n\
-                    d/b.json:1: 'keyring_file': Encryption key not allowed while using a keyring\n\
-                    d/c.json: ok\n";
+                    d/aa.json: open d/aa.json: no such file or directory\n\
+                    d/b.json:1: 'keyring_file': stands again on line 2, where it counts\n\
+                    d/c.json: ok\n\
+                    none: open none: no such file or directory\n";
     assert_eq!(validate(&["d", "none"]), (Some(1), expected.to_owned()));
+    write(&folder, "d/k.json", "[\"MDEyMzQ1Njc4OWFiY2RlZg==\"]");
+    let conflict = "d/b.json:2: 'keyring_file': Encryption key not allowed while using a keyring\n";
+    assert!(validate(&["d"]).1.contains(conflict));
+    let none = "empty: no file in this directory ends in .json\n";
+    assert_eq!(validate(&["empty"]), (Some(0), none.to_owned()));
     let (status, text) = validate(&[]);
     assert_eq!(status, Some(1));
     assert!(text.starts_with("At least one file or directory must be specified.\n\nUsage: "), "{text}");

@@ -8,8 +8,9 @@
 //! Invariants: a child holds its place from its start until its output is closed and its input is taken or
 //! closed, so the places bound processes, threads and pipes alike. A process group is told to end only while
 //! the process that leads it is ours to wait for, because until then nobody else gets its number: the leader is
-//! first waited for without being reaped, then crossed off [`Groups`], and only then reaped. Of a group that was
-//! told to end, nobody keeps the output open after that.
+//! first waited for without being reaped, then crossed off [`Groups`], and only then reaped. A group that was told to
+//! end has ended when nobody is left in it: its leader is mostly the shell, which obeys at once, while the script
+//! still cleans up.
 
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
@@ -20,13 +21,14 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use villein_agent::io::{CHILD_OUTPUT, ChildId, ChildStatus, Kill, Spawn};
 use villein_rpc::system::os_words;
 
@@ -114,10 +116,12 @@ impl Group {
         }
     }
 
-    /// Ends those who did not end when they were told to.
-    fn insist(&self) {
-        if let Some(Led { leader: Some(leader), told: Some(_) }) = self.groups.lock().get(&self.id) {
-            tell(*leader, Kill::AtOnce);
+    /// Waits until a group that was told to end has done so, or is made to. Its leader has exited.
+    fn wait_for_others(&self, leader: Pid) {
+        let is_asked =
+            || self.groups.lock().get(&self.id).is_some_and(|led| led.told == Some(Kill::Politely));
+        while is_asked() && is_anybody_in(leader) {
+            thread::sleep(limits::GROUP_POLL);
         }
     }
 }
@@ -135,6 +139,22 @@ fn tell(leader: Pid, how: Kill) {
     };
     // Whoever may not be told, because it has become somebody else, goes on.
     let _ = killpg(leader, signal);
+}
+
+/// Whether anybody runs in a process group whose leader has exited.
+fn is_anybody_in(group: Pid) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    processes.filter_map(Result::ok).any(|process| {
+        fs::read_to_string(process.path().join("stat")).is_ok_and(|stat| is_alive_in(group, &stat))
+    })
+}
+
+/// What proc_pid_stat(5) shows of a process: `PID (NAME) STATE PARENT GROUP ...`, with anything in the name.
+fn is_alive_in(group: Pid, stat: &str) -> bool {
+    let mut words = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    let (state, pgrp) = (words.next(), words.nth(1));
+    !matches!(state, Some("Z" | "X"))
+        && pgrp.and_then(|pgrp| pgrp.parse().ok()).map(Pid::from_raw) == Some(group)
 }
 
 /// The last bytes of an output.
@@ -164,12 +184,11 @@ fn run(spawn: Spawn, place: Arc<()>, group: Option<Group>) -> (ChildStatus, Tail
         group.is_led_by(pid);
     }
     while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
-    // The end of the output is the end of the channel.
-    let is_closed = output_closed.recv_timeout(limits::CHILD_GRACE) == Err(RecvTimeoutError::Disconnected);
-    if !is_closed && let Some(group) = &group {
-        group.insist();
+    // The end of the output is the end of the channel; nothing ever comes through it.
+    let _ = output_closed.recv_timeout(limits::CHILD_GRACE);
+    if let Some(group) = group {
+        group.wait_for_others(pid);
     }
-    drop(group);
     let status = child.wait();
     let output = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner));
     match status {
@@ -245,9 +264,7 @@ mod tests {
     use crate::inbox::{Inbox, inbox};
     use crate::machine;
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-    use std::fs;
     use std::os::fd::AsRawFd;
-    use std::thread;
     use std::time::{Duration, Instant};
 
     fn shell(command: &str) -> Spawn {
@@ -411,18 +428,72 @@ mod tests {
     }
 
     #[test]
-    fn a_descendant_that_ignores_the_end_of_its_group_ends_after_the_child() {
+    fn a_script_may_clean_up_after_its_shell_has_gone() {
+        let folder = Folder::new();
+        let (ready, cleaned) = (folder.at("ready"), folder.at("cleaned"));
+        let (sender, mut inbox) = inbox();
+        let children = Children::new(sender);
+        let script = format!(
+            "trap 'sleep 0.1; echo yes >{}; exit' TERM; echo yes >{}; while :; do sleep 0.01; done",
+            cleaned.display(),
+            ready.display()
+        );
+        for command in
+            [format!("sh -c \"{script}\"; true"), format!("sh -c \"{script}\" >/dev/null 2>&1; true")]
+        {
+            children.spawn(ChildId(1), &Spawn { own_group: true, ..shell(&command) }).expect("there is room");
+            wait_for_file(&ready);
+            children.kill(ChildId(1), Kill::Politely);
+            assert_eq!(end(&mut inbox).1, ChildStatus::Signaled(15));
+            assert!(cleaned.exists(), "{command}");
+            fs::remove_file(&ready).and_then(|()| fs::remove_file(&cleaned)).expect("they are ours");
+        }
+    }
+
+    #[test]
+    fn a_descendant_that_ignores_the_end_of_its_group_is_killed_after_the_child() {
         let folder = Folder::new();
         let ready = folder.at("ready");
         let (sender, mut inbox) = inbox();
         let children = Children::new(sender);
         let ready_shown = ready.display();
-        let command = format!("trap '' TERM; sleep 1000 & trap - TERM; echo $! >{ready_shown}; wait");
-        children.spawn(ChildId(1), &Spawn { own_group: true, ..shell(&command) }).expect("there is room");
-        wait_for_file(&ready);
-        children.kill(ChildId(1), Kill::Politely);
-        assert_eq!(end(&mut inbox).1, ChildStatus::Signaled(15));
-        wait_for_places(&children);
+        for output in ["", ">/dev/null 2>&1"] {
+            let command =
+                format!("trap '' TERM; sleep 1000 {output} & trap - TERM; echo $! >{ready_shown}; wait");
+            children.spawn(ChildId(1), &Spawn { own_group: true, ..shell(&command) }).expect("there is room");
+            wait_for_file(&ready);
+            children.kill(ChildId(1), Kill::Politely);
+            let descendant: i32 =
+                fs::read_to_string(&ready).expect("it is text").trim().parse().expect("a number");
+            let leader = nix::unistd::getpgid(Some(Pid::from_raw(descendant))).expect("it is there");
+            while waitid(Id::Pid(leader), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+            children.kill(ChildId(1), Kill::AtOnce);
+            assert_eq!(end(&mut inbox).1, ChildStatus::Signaled(15));
+            wait_for_places(&children);
+            let killed = Instant::now();
+            while is_anybody_in(leader) {
+                assert!(killed.elapsed() < Duration::from_mins(1), "{command}");
+                thread::yield_now();
+            }
+            fs::remove_file(&ready).expect("it is ours");
+        }
+    }
+
+    #[test]
+    fn who_is_in_a_group_is_read_from_the_table_of_processes() {
+        let group = Pid::from_raw(7);
+        for (stat, is_alive) in [
+            ("8 (sleep) S 1 7 7 0 -1 4194304", true),
+            ("8 (a ) Z 9 9 (x) R 1 7 7", true),
+            ("8 (sleep) Z 1 7 7", false),
+            ("8 (sleep) S 7 8 7", false),
+            ("8 (sleep)", false),
+            ("", false),
+        ] {
+            assert_eq!(is_alive_in(group, stat), is_alive, "{stat}");
+        }
+        let own = nix::unistd::getpgrp();
+        assert!(is_anybody_in(own));
     }
 
     #[test]

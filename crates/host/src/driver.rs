@@ -482,7 +482,7 @@ mod tests {
     #[test]
     fn what_the_agent_wants_of_the_machine_is_answered_once() {
         let folder = Folder::new();
-        let (path, snapshot) = (folder.at("c.json"), folder.at("s"));
+        let (path, kept, snapshot) = (folder.with("c.json", "{}"), folder.at("tags"), folder.at("s"));
         let mut lab = lab(None);
         let (opened, _) = Snapshot::open(&snapshot).expect("nobody else has it");
         lab.driver.machine.outlets =
@@ -497,7 +497,7 @@ mod tests {
         let actions = [
             Action::Spawn { id: ChildId(7), spawn: &spawn },
             Action::Kill { id: ChildId(7), how: Kill::AtOnce },
-            Action::Save { id: SaveId(8), path: &path, bytes: Contents(b"{}") },
+            Action::Save { id: SaveId(8), path: &kept, bytes: Contents(b"{}") },
             Action::ReadConfig(std::slice::from_ref(&path)),
             Action::Report { sink: Sink::Statsd, bytes: b"a:1|c\n" },
             Action::Store(StoreOp::Append(b"clock: 1\n")),

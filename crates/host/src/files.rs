@@ -26,15 +26,8 @@ pub fn read_config(paths: &[PathBuf]) -> Result<Vec<ConfigFile>, String> {
     let mut files = Vec::new();
     let mut total = 0;
     for path in paths {
-        let is_folder =
-            fs::metadata(path).map_err(|error| unread(path, &said("open", path, &error)))?.is_dir();
-        let found = if is_folder { config_files_in(path)? } else { vec![path.clone()] };
-        for path in found {
-            let bytes = match read(&path) {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => return Err(unread(&path, &said("open", &path, &Errno::ENOENT.into()))),
-                Err(why) => return Err(unread(&path, &why)),
-            };
+        for path in config_files(path).map_err(|why| unread(path, &why))? {
+            let bytes = read_existing(&path).map_err(|why| unread(&path, &why))?;
             total += bytes.len();
             if total > limits::CONFIG_BYTES {
                 let bound = limits::CONFIG_BYTES;
@@ -46,16 +39,24 @@ pub fn read_config(paths: &[PathBuf]) -> Result<Vec<ConfigFile>, String> {
     Ok(files)
 }
 
-/// The configuration files in a directory, in byte order; what is no file or leads to none is left out.
+/// Which files `path` stands for: itself, or the configuration files in the directory that it is. `Err` is like
+/// `open PATH: permission denied`.
+pub fn config_files(path: &Path) -> Result<Vec<PathBuf>, String> {
+    let found = fs::metadata(path).map_err(|error| said("open", path, &error))?;
+    if found.is_dir() { config_files_in(path) } else { Ok(vec![path.to_owned()]) }
+}
+
+/// Those that end in `.json`, in byte order, but for directories, devices and the like. Whether they can be read is
+/// found out later.
 fn config_files_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let failed = |error: io::Error| unread(folder, &said("open", folder, &error));
+    let failed = |error: io::Error| said("open", folder, &error);
     let mut names: Vec<OsString> = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         if name.as_bytes().ends_with(b".json") {
             if names.len() == limits::CONFIG_FILES {
                 let bound = limits::CONFIG_FILES;
-                return Err(unread(folder, &format!("it holds more than {bound} configuration files")));
+                return Err(format!("it holds more than {bound} configuration files"));
             }
             names.push(name);
         }
@@ -65,8 +66,7 @@ fn config_files_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut paths = Vec::new();
     for name in names {
         let path = shown.join(name);
-        let found = fs::metadata(&path).map_err(|error| unread(&path, &said("open", &path, &error)))?;
-        if found.is_file() {
+        if fs::metadata(&path).map_or(true, |found| found.is_file()) {
             paths.push(path);
         }
     }
@@ -75,6 +75,11 @@ fn config_files_in(folder: &Path) -> Result<Vec<PathBuf>, String> {
 
 fn unread(path: &Path, why: &str) -> String {
     format!("Error reading '{}': {why}", path.display())
+}
+
+/// Like [`read`], of a file that must be there.
+pub fn read_existing(path: &Path) -> Result<Vec<u8>, String> {
+    read(path)?.ok_or_else(|| said("open", path, &Errno::ENOENT.into()))
 }
 
 /// All of a file of at most [`limits::FILE`] bytes, `None` if there is none; or why it cannot be read, such as

@@ -71,6 +71,10 @@ pub const CHILDREN: usize = 256;
 /// After a child has exited, how long a descendant that holds its output open is waited for.
 pub const CHILD_GRACE: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether anybody is left of a process group that was told to end: soon enough for whoever
+/// waits for the end of a script, and little work for the few seconds that this may take.
+pub const GROUP_POLL: Duration = Duration::from_millis(50);
+
 /// Threads that resolve names. A name server that does not answer holds a thread for some seconds,
 /// and no join asks for more than half as many names at once.
 pub const RESOLVERS: usize = 32;
@@ -137,10 +141,6 @@ pub const SINK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// After a failure of a sink, until it is tried again.
 pub const SINK_REST: Duration = Duration::from_secs(1);
-
-/// A sink that has not failed for so long is told again when it fails. More than the pause between two
-/// packets of an agent with little to say.
-pub const SINK_QUIET: Duration = Duration::from_mins(5);
 
 /// Between two reports of dropped datagrams to the agent.
 pub const OVERFLOW_INTERVAL: Duration = Duration::from_secs(1);

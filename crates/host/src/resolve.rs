@@ -4,8 +4,8 @@
 //! resolver alone finds the same addresses, also where the answer of that server would be another one. Only the
 //! hosts of a service are asked for elsewhere ([`service`](crate::service)).
 //!
-//! Literal addresses and names that can be none need no thread. Threads are started as names come, up to
-//! [`limits::RESOLVERS`], and stay. Names are taken in the order in which they came.
+//! Literal addresses and names that can be none need no thread. A thread is started for a name when all others are
+//! busy, up to [`limits::RESOLVERS`], and stays. Names are taken in the order in which they came.
 //!
 //! Invariant: each request has one answer, either at once or through the inbox.
 
@@ -14,6 +14,8 @@ use crate::limits;
 use crate::service::{self, Servers};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 use villein_agent::io::{Lookup, ResolveId};
@@ -34,6 +36,8 @@ pub struct Resolver {
     requests: async_channel::Sender<Request>,
     waiting: async_channel::Receiver<Request>,
     threads: usize,
+    /// Names that wait or are being asked for.
+    open: Arc<AtomicUsize>,
     /// How a thread is started.
     start: fn(&mut Resolver) -> io::Result<()>,
 }
@@ -42,7 +46,8 @@ impl Resolver {
     /// Answers are put into `inbox`.
     pub fn new(inbox: Sender) -> Resolver {
         let (requests, waiting) = async_channel::bounded(limits::RESOLUTIONS);
-        Resolver { inbox, requests, waiting, threads: 0, start: Resolver::start_thread }
+        let open = Arc::default();
+        Resolver { inbox, requests, waiting, threads: 0, open, start: Resolver::start_thread }
     }
 
     /// The answer if it needs no waiting; otherwise it arrives later, exactly once.
@@ -61,20 +66,24 @@ impl Resolver {
             return known;
         }
         // Whoever is asked must be there first: a request that is queued is answered from the queue.
-        if self.threads < limits::RESOLVERS
+        let is_needed = self.open.load(Ordering::Relaxed) >= self.threads;
+        if is_needed
+            && self.threads < limits::RESOLVERS
             && let Err(error) = (self.start)(self)
             && self.threads == 0
         {
             return Some(Err(format!("lookup {host}: {}", os_words(&error))));
         }
+        self.open.fetch_add(1, Ordering::Relaxed);
         if self.requests.try_send(Request { id, host: host.to_owned(), port, lookup }).is_err() {
+            self.open.fetch_sub(1, Ordering::Relaxed);
             return Some(Err(format!("lookup {host}: too many names are being looked up")));
         }
         None
     }
 
     fn start_thread(&mut self) -> io::Result<()> {
-        let (waiting, inbox) = (self.waiting.clone(), self.inbox.clone());
+        let (waiting, inbox, open) = (self.waiting.clone(), self.inbox.clone(), self.open.clone());
         // The system's resolver wants a stack of the usual size.
         thread::Builder::new().name("resolver".to_owned()).spawn(move || {
             while let Ok(Request { id, host, port, lookup }) = waiting.recv_blocking() {
@@ -82,6 +91,7 @@ impl Resolver {
                     Lookup::Host => ask(&host, port),
                     Lookup::Service => ask_service(&host, port, &Servers::of_system()),
                 };
+                open.fetch_sub(1, Ordering::Relaxed);
                 if inbox.put_blocking(Arrival::Resolved { id, result }).is_err() {
                     return;
                 }
@@ -120,7 +130,8 @@ fn ask_service(name: &str, port: u16, servers: &Servers) -> Result<Vec<SocketAdd
     let mut addrs = Vec::new();
     let mut failure = None;
     for provider in providers {
-        match lookup(&provider.host, if provider.port == 0 { port } else { provider.port }) {
+        let port = if provider.port == 0 { port } else { provider.port };
+        match without_asking(&provider.host, port).unwrap_or_else(|| ask_absolute(&provider.host, port)) {
             Ok(found) => {
                 let new = found.into_iter().filter(|addr| !addrs.contains(addr));
                 addrs.extend(new.collect::<Vec<_>>());
@@ -136,6 +147,12 @@ fn ask_service(name: &str, port: u16, servers: &Servers) -> Result<Vec<SocketAdd
         Some(why) if addrs.is_empty() => Err(why),
         _ => Ok(addrs),
     }
+}
+
+/// Of a name that is complete as it is: no domain is to be searched for it, unless this machine alone knows it, by
+/// its file of hosts.
+fn ask_absolute(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    ask(&format!("{host}."), port).or_else(|_| ask(host, port))
 }
 
 fn ask(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
@@ -202,6 +219,21 @@ mod tests {
     }
 
     #[test]
+    fn as_many_threads_are_there_as_names_were_asked_for_at_once() {
+        let (sender, mut inbox) = inbox();
+        let mut resolver = Resolver::new(sender);
+        for number in 0..5 {
+            assert_eq!(resolver.resolve(ResolveId(number), "localhost", 7946, Lookup::Host), None);
+            assert_eq!(answered(&mut inbox).0, ResolveId(number));
+        }
+        assert_eq!(resolver.threads, 1);
+        // As if the name server did not answer.
+        resolver.open.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(resolver.resolve(ResolveId(5), "localhost", 7946, Lookup::Host), None);
+        assert_eq!((answered(&mut inbox).0, resolver.threads), (ResolveId(5), 2));
+    }
+
+    #[test]
     fn a_name_without_a_thread_is_answered_once() {
         let (sender, mut inbox) = inbox();
         let mut resolver = Resolver::new(sender);
@@ -235,9 +267,15 @@ mod tests {
             (2, 0, 7373, "300.1.1.1"),
             (4, 0, 7946, "127.42.0.1"),
             (5, 0, 7999, "127.42.0.3"),
+            (6, 0, 7, "localhost"),
         ]);
-        let expected = ["127.42.0.1:7946", "127.42.0.3:7999"].map(|addr| addr.parse().expect("an address"));
-        assert_eq!(ask_service("_serf._tcp", 7946, &servers).as_deref(), Ok(&expected[..]));
+        let addrs = ask_service("_serf._tcp", 7946, &servers).expect("it is offered");
+        let shown: Vec<String> = addrs.iter().map(SocketAddr::to_string).collect();
+        assert_eq!(shown[..2], ["127.42.0.1:7946", "127.42.0.3:7999"]);
+        assert!(
+            !addrs[2..].is_empty()
+                && addrs[2..].iter().all(|addr| addr.ip().is_loopback() && addr.port() == 7)
+        );
         let words = "lookup _other._tcp: no such host";
         assert_eq!(ask_service("_other._tcp", 7946, &servers), Err(words.to_owned()));
     }

@@ -2,9 +2,10 @@
 //!
 //! A thread for each looks up the name, connects, and hands over pieces in their order. What cannot be handed
 //! over is tried once more over a new connection, with the name looked up again, and then thrown away: metrics
-//! and log lines are worth less than the agent's peace. After a failure nothing is tried for a moment.
+//! and log lines are worth less than the agent's peace.
 //!
-//! Invariant: of many failures in a row one is told, with the address in it.
+//! Invariant: while there is no connection, nothing is tried, and so nothing told, for [`limits::SINK_REST`] after a
+//! failure; which failures an operator hears of is the agent's to decide.
 
 use crate::address::HostPort;
 use crate::inbox::{Arrival, Sender};
@@ -145,13 +146,17 @@ impl Link {
                 stream.write_all(piece)
             }
             Link::LocalDatagrams(socket) => socket.send(piece).map(drop),
-            Link::LocalStream(stream) => {
-                stream.write_all(piece)?;
-                // Only the end of a line tells the messages of a stream apart.
-                if piece.ends_with(b"\n") { Ok(()) } else { stream.write_all(b"\n") }
-            }
+            Link::LocalStream(stream) => stream.write_all(&in_one_line(piece)),
         }
     }
+}
+
+/// A message for a stream, where only the end of a line tells it from the next one.
+fn in_one_line(piece: &[u8]) -> Vec<u8> {
+    let text = piece.trim_ascii_end();
+    let mut line: Vec<u8> = text.iter().map(|&byte| if byte == b'\n' { b' ' } else { byte }).collect();
+    line.push(b'\n');
+    line
 }
 
 /// Whether the peer still listens. The system takes what is written to one that has gone, and loses it.
@@ -209,16 +214,14 @@ impl Feed {
 }
 
 fn deliver_all(pieces: &Receiver<Vec<u8>>, target: Target, lost: &AtomicU64, tell: impl Fn(String)) {
-    let mut delivery = Delivery { target, link: None, resting_until: None, failed: None };
+    let mut delivery = Delivery { target, link: None, resting_until: None };
     for piece in pieces {
         let lost = lost.swap(0, Ordering::Relaxed);
-        let loss =
-            (lost > 0).then(|| format!("{}: too slow, {lost} pieces are lost", delivery.target.shown()));
-        let failure = delivery.deliver(&piece, Instant::now()).err();
-        for why in loss.into_iter().chain(failure) {
-            if delivery.is_news(Instant::now()) {
-                tell(why);
-            }
+        if lost > 0 {
+            tell(format!("{}: too slow, {lost} pieces are lost", delivery.target.shown()));
+        }
+        if let Err(why) = delivery.deliver(&piece, Instant::now()) {
+            tell(why);
         }
     }
 }
@@ -230,8 +233,6 @@ struct Delivery {
     link: Option<Link>,
     /// Nothing is tried before.
     resting_until: Option<Instant>,
-    /// The last failure, told or not.
-    failed: Option<Instant>,
 }
 
 impl Delivery {
@@ -264,12 +265,6 @@ impl Delivery {
     fn said(&self, error: &io::Error) -> String {
         format!("{}: {}", self.target.shown(), os_words(error))
     }
-
-    /// Whether a failure now is the first in a row.
-    fn is_news(&mut self, now: Instant) -> bool {
-        let before = self.failed.replace(now);
-        before.is_none_or(|before| now.saturating_duration_since(before) >= limits::SINK_QUIET)
-    }
 }
 
 #[cfg(test)]
@@ -290,7 +285,7 @@ mod tests {
     }
 
     fn delivery(target: Target) -> Delivery {
-        Delivery { target, link: None, resting_until: None, failed: None }
+        Delivery { target, link: None, resting_until: None }
     }
 
     /// All that was told until the end.
@@ -324,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_to_take_datagrams_is_told_once() {
+    fn nobody_to_take_datagrams_is_told() {
         let server = UdpSocket::bind("127.42.1.2:0").expect("the loopback is there");
         let addr = server.local_addr().expect("it is bound");
         drop(server);
@@ -389,16 +384,6 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_news_after_a_quiet_time() {
-        let mut delivery = delivery(Target::Local(Vec::new()));
-        let start = Instant::now();
-        let told: Vec<bool> = [0, 1, 299, 598, 898]
-            .map(|seconds| delivery.is_news(start + Duration::from_secs(seconds)))
-            .into();
-        assert_eq!(told, [true, false, false, false, true]);
-    }
-
-    #[test]
     fn syslog_is_whoever_listens_first() {
         let folder = Folder::new();
         let paths = ["absent", "stream", "datagrams"].map(|name| folder.at(name)).to_vec();
@@ -414,11 +399,11 @@ mod tests {
         // The daemon is started again, now with a stream.
         let listener = UnixListener::bind(&paths[1]).expect("the directory can be written");
         drop(daemon);
-        feed.give(b"<133>two");
+        feed.give(b"<133>two\n\t* of\n\n");
         feed.give(b"<133>three\n");
         let (stream, _) = listener.accept().expect("it is connected");
         let lines = io::BufReader::new(stream).lines().take(2).map(|line| line.expect("it is text"));
-        assert_eq!(lines.collect::<Vec<_>>(), ["<133>two", "<133>three"]);
+        assert_eq!(lines.collect::<Vec<_>>(), ["<133>two \t* of", "<133>three"], "a message is a line");
         assert_eq!(told(feed, &mut inbox), [""; 0]);
     }
 
@@ -431,7 +416,6 @@ mod tests {
         let thread = thread::Builder::new();
         let worker = Worker::start(thread, 1, move |pieces| {
             wait.recv().expect("it is told");
-            // It fails besides, which is no news then.
             let target = Target::Stream("bogus host:9".to_owned());
             deliver_all(&pieces, target, &unheard, |why| done.send(why).expect("the test listens"));
         });
@@ -442,6 +426,10 @@ mod tests {
         go.send(()).expect("it waits");
         feed.close().wait(Instant::now() + PATIENCE);
         let told: Vec<String> = results.try_iter().collect();
-        assert_eq!(told, ["bogus host:9: too slow, 3 pieces are lost"]);
+        assert_eq!(
+            told,
+            ["bogus host:9: too slow, 3 pieces are lost", "lookup bogus host: no such host"],
+            "it fails besides"
+        );
     }
 }

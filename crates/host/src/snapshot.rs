@@ -94,13 +94,13 @@ impl Snapshot {
             Hold::Unfit(_, why) => return Err(why.clone()),
         };
         let failed = |error: &io::Error| said("write", &self.shown, error);
-        let before = file.metadata().map_err(|error| failed(&error))?;
-        if before.nlink() == 0 {
-            return Err(format!("write {}: the file has been removed", self.shown.display()));
+        let before = file.metadata().map_err(|error| failed(&error))?.len();
+        if !is_at(file, &self.target) {
+            return Err(format!("write {}: the file has been moved or removed", self.shown.display()));
         }
         let Err(error) = write(file) else { return Ok(()) };
         let why = failed(&error);
-        if file.set_len(before.len()).is_err() {
+        if file.set_len(before).is_err() {
             // Half a line may stand there now, and would spoil the next one.
             self.make_unfit(why.clone());
         }
@@ -463,15 +463,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_removed_is_told_and_made_again() {
+    fn a_file_that_was_moved_or_removed_is_told_and_made_again() {
         let folder = Folder::new();
-        let path = folder.at("s");
-        let (snapshot, _) = open(&path);
-        fs::remove_file(&path).expect("it is there");
-        let removed = Arrival::StoreFailed(format!("write {}: the file has been removed", path.display()));
-        let ops = [StoreOp::Append(b"a\n"), StoreOp::Replace(b"b\n"), StoreOp::Append(b"c\n")];
-        assert_eq!(written(snapshot, &ops), [removed]);
-        assert_eq!(read(&path), "b\nc\n");
+        let (path, aside) = (folder.at("s"), folder.at("aside"));
+        for is_moved in [false, true] {
+            let (snapshot, _) = open(&path);
+            fs::rename(&path, &aside).expect("it is there");
+            if !is_moved {
+                fs::remove_file(&aside).expect("it is there");
+            }
+            let why = format!("write {}: the file has been moved or removed", path.display());
+            let ops = [StoreOp::Append(b"a\n"), StoreOp::Replace(b"b\n"), StoreOp::Append(b"c\n")];
+            assert_eq!(written(snapshot, &ops), [Arrival::StoreFailed(why)]);
+            assert_eq!(read(&path), "b\nc\n");
+        }
+        assert_eq!(read(&aside), "b\nc\n", "whoever moved it has it as it was");
     }
 
     #[test]

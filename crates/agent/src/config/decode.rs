@@ -2,12 +2,13 @@
 //!
 //! Decides which keys and types are accepted and in which words the others are refused; what values mean is
 //! decided by [`settings`](super::settings). Keys match without regard to case, of equal ones the last counts,
-//! `null` is not given, nothing is converted but fractions, which are cut. Invariant: whatever the reference
-//! accepts is accepted.
+//! `null` is not given, nothing is converted but fractions, which are cut. A file with mistakes is read to its end,
+//! so that all of them are known at once. Invariant: whatever the reference accepts is accepted.
 
 use super::file::{File, Slot};
+use crate::escape;
 use crate::handler::HandlerSpec;
-use crate::json::{self, Entry, Json};
+use crate::json::{self, Entry, Item, Json};
 use std::collections::BTreeMap;
 use std::fmt;
 use villein_core::gotext::parse_duration;
@@ -23,13 +24,16 @@ const HANDLER_OPTIONS: [&str; 5] = ["filter", "command", "timeout", "queue", "co
 const TYPING_ERRORS: usize = 2;
 
 /// A file with what is worth saying about its text.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decoded {
     /// What it says.
     pub file: File,
     /// The line on which there is something behind the JSON value, which is not read.
     pub rest: Option<usize>,
-    lines: BTreeMap<&'static str, usize>,
+    /// Keys that stand again further below.
+    pub repeated: Vec<Problem>,
+    /// Of keys and of elements of lists and tags.
+    lines: BTreeMap<String, usize>,
 }
 
 /// One thing that is wrong with a file.
@@ -43,12 +47,23 @@ pub struct Problem {
     pub reason: String,
 }
 
+impl Problem {
+    /// `FILE:LINE: 'KEY': REASON`, as far as it is known; one line, whatever the file holds.
+    pub fn in_file(&self, path: &str) -> String {
+        let line = self.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let key = if self.key.is_empty() { String::new() } else { format!("'{}': ", self.key) };
+        escape::line(format!("{path}{line}: {key}{}", self.reason).as_bytes())
+    }
+}
+
 /// Why a file cannot be used; `Display` is what the agent says after `Error decoding 'PATH': `.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DecodeError {
     text: String,
     /// Each thing that is wrong.
     pub problems: Vec<Problem>,
+    /// What is right all the same.
+    pub understood: Box<Decoded>,
 }
 
 impl fmt::Display for DecodeError {
@@ -66,30 +81,29 @@ type Known = BTreeMap<&'static str, (usize, Json)>;
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let alone = |line, text: String| {
         let problems = vec![Problem { line, key: String::new(), reason: text.clone() }];
-        DecodeError { text, problems }
+        DecodeError { text, problems, understood: Box::default() }
     };
     let (value, rest) = json::first(bytes).map_err(|fault| alone(Some(fault.line), fault.to_string()))?;
-    let mut decoder = Decoder::default();
+    let mut decoder = Decoder { decoded: Decoded { rest, ..Decoded::default() }, ..Decoder::default() };
     match value {
         Json::Null => {}
         Json::Map(entries) => decoder.take(entries),
-        other => return Err(alone(None, format!("'' expected a map, got '{}'", kind(&other)))),
+        other => return Err(alone(None, format!("'' {}", expected_map(&other)))),
     }
-    decoder.finish(rest)
+    decoder.finish()
 }
 
 impl Decoded {
-    /// Where the key stands of which `name` is the whole or an element, such as `tags[a]`.
+    /// Where a key stands, or an element such as `tags[a]`; of one that does not stand there itself, the whole.
     pub fn line(&self, name: &str) -> Option<usize> {
-        let key = name.split('[').next().unwrap_or(name);
-        self.lines.get(key).copied()
+        let whole = || self.lines.get(name.split('[').next()?);
+        self.lines.get(name).or_else(whole).copied()
     }
 }
 
 #[derive(Default)]
 struct Decoder {
-    file: File,
-    lines: BTreeMap<&'static str, usize>,
+    decoded: Decoded,
     /// In the words of the reference.
     bullets: Vec<String>,
     problems: Vec<Problem>,
@@ -101,39 +115,56 @@ struct Decoder {
 
 impl Decoder {
     fn take(&mut self, entries: Vec<Entry>) {
-        let mut names: Vec<&'static str> = self.file.slots().into_iter().map(|(name, _)| name).collect();
+        let mut file = File::default();
+        let slots = file.slots();
+        let mut names: Vec<&'static str> = slots.iter().map(|(name, _)| *name).collect();
         let inner: Vec<&'static str> = names.iter().filter_map(|name| name.strip_prefix("mdns.")).collect();
         names.retain(|name| !name.contains('.'));
         names.push("mdns");
         let mut known = self.sort_out("", entries, &names);
-        match known.remove("mdns") {
-            None | Some((_, Json::Null)) => {}
-            Some((_, Json::Map(entries))) => {
-                let own = self.sort_out("mdns", entries, &inner);
-                let slots = self.file.slots().into_iter().map(|(name, _)| name);
-                let mut full: BTreeMap<&str, &'static str> =
-                    slots.filter_map(|name| Some((name.strip_prefix("mdns.")?, name))).collect();
-                known.extend(own.into_iter().filter_map(|(name, value)| Some((full.remove(name)?, value))));
+        let mut own = match known.remove("mdns") {
+            None | Some((_, Json::Null)) => Known::new(),
+            Some((_, Json::Map(entries))) => self.sort_out("mdns", entries, &inner),
+            Some((line, other)) => {
+                self.refuse(line, "mdns", expected_map(&other));
+                Known::new()
             }
-            Some((line, other)) => self.refuse(line, "mdns", &expected_map(&other)),
-        }
-        self.lines = known.iter().map(|(name, (line, _))| (*name, *line)).collect();
-        let mut file = std::mem::take(&mut self.file);
-        for (name, slot) in file.slots() {
-            if let Some((line, value)) = known.remove(name) {
+        };
+        for (name, slot) in slots {
+            let value = match name.strip_prefix("mdns.") {
+                Some(inner) => own.remove(inner),
+                None => known.remove(name),
+            };
+            if let Some((line, value)) = value {
                 self.put((line, name), slot, value);
             }
         }
-        self.file = file;
+        self.decoded.file = file;
+    }
+
+    /// The value of each key, and where it stands.
+    fn last_of_each(
+        &mut self,
+        entries: Vec<Entry>,
+        named: impl Fn(&str) -> String,
+    ) -> BTreeMap<String, (usize, Json)> {
+        let mut last = BTreeMap::new();
+        for Entry { key, line, value } in entries {
+            let name = named(&key);
+            if let Some((earlier, _)) = last.insert(key, (line, value)) {
+                let reason = format!("stands again on line {line}, where it counts");
+                self.decoded.repeated.push(Problem { line: Some(earlier), key: name, reason });
+            }
+        }
+        last
     }
 
     /// Which values belong to which of these keys of the object `parent`; says which keys are none of them.
     fn sort_out(&mut self, parent: &str, entries: Vec<Entry>, names: &[&'static str]) -> Known {
-        let last: BTreeMap<String, (usize, Json)> =
-            entries.into_iter().map(|entry| (entry.key, (entry.line, entry.value))).collect();
+        let full = |key: &str| if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") };
         let mut known = Known::new();
         let mut others = Vec::new();
-        for (key, value) in last {
+        for (key, value) in self.last_of_each(entries, full) {
             match names.iter().find(|name| **name == key) {
                 Some(name) => drop(known.insert(name, value)),
                 None => others.push((key, value)),
@@ -142,31 +173,35 @@ impl Decoder {
         let mut unknown = Vec::new();
         for (key, value) in others {
             let folded = fold(&key);
-            match names.iter().find(|name| fold(name) == folded && !known.contains_key(*name)) {
-                Some(name) => drop(known.insert(name, value)),
-                None if parent.is_empty() && folded == fold(IGNORED) => {}
-                None => unknown.push((key, value.0)),
-            }
+            let reason = match names.iter().find(|name| fold(name) == folded) {
+                Some(name) if known.contains_key(name) => {
+                    Some(format!("is '{name}' in another spelling, which is there too"))
+                }
+                Some(name) => {
+                    known.insert(name, value);
+                    continue;
+                }
+                None if parent.is_empty() && folded == fold(IGNORED) => continue,
+                None => nearest(&key, names).map(|near| format!("is unknown; did you mean '{near}'?")),
+            };
+            let line = value.0;
+            self.hints.extend(reason.iter().map(|reason| format!("line {line}: '{key}' {reason}")));
+            let reason = reason.unwrap_or_else(|| "is unknown".to_owned());
+            self.problems.push(Problem { line: Some(line), key: full(&key), reason });
+            unknown.push(key);
         }
         if !unknown.is_empty() {
-            let keys: Vec<&str> = unknown.iter().map(|(key, _)| key.as_str()).collect();
-            self.bullets.push(format!("'{parent}' has invalid keys: {}", keys.join(", ")));
-        }
-        for (key, line) in unknown {
-            let mut reason = "is unknown".to_owned();
-            if let Some(near) = nearest(&key, names) {
-                reason = format!("is unknown; did you mean '{near}'?");
-                self.hints.push(format!("line {line}: '{key}' {reason}"));
-            }
-            let key = if parent.is_empty() { key } else { format!("{parent}.{key}") };
-            self.problems.push(Problem { line: Some(line), key, reason });
+            self.bullets.push(format!("'{parent}' has invalid keys: {}", unknown.join(", ")));
         }
         known
     }
 
     fn put(&mut self, (line, name): (usize, &str), slot: Slot<'_>, value: Json) {
+        if value == Json::Null {
+            return;
+        }
+        self.decoded.lines.insert(name.to_owned(), line);
         match (slot, value) {
-            (_, Json::Null) => {}
             (Slot::Text(place), Json::Text(text)) => *place = Some(text.into()),
             (Slot::Secret(place), Json::Text(text)) => *place = Some(text.into_bytes().into()),
             (Slot::Path(place), Json::Text(text)) => *place = Some(text.into()),
@@ -174,62 +209,64 @@ impl Decoder {
             (Slot::Number(place) | Slot::Positive(place), Json::Number(number)) => {
                 *place = Some(number as i64);
             }
+            // Empty is not given.
+            (Slot::Duration(_), Json::Text(text)) if text.is_empty() => {}
             (Slot::Duration(place), Json::Text(text)) => match parse_duration(&text) {
                 Ok(nanos) => *place = Some(nanos),
-                // Empty is not given.
-                Err(_) if text.is_empty() => {}
                 Err(why) => {
                     self.bad_duration.get_or_insert_with(|| why.clone());
                     self.problems.push(Problem { line: Some(line), key: name.to_owned(), reason: why });
                 }
             },
             (Slot::Tags(place), Json::Map(entries)) => {
-                let last: BTreeMap<String, Json> =
-                    entries.into_iter().map(|entry| (entry.key, entry.value)).collect();
-                for (tag, value) in last {
-                    place.extend(
-                        self.text((line, &format!("{name}[{tag}]")), value)
-                            .map(|value| (Text::from(tag), value)),
-                    );
+                let full = |tag: &str| format!("{name}[{tag}]");
+                for (tag, (line, value)) in self.last_of_each(entries, full) {
+                    let value = self.text((line, &full(&tag)), value);
+                    place.extend(value.map(|value| (Text::from(tag), value)));
                 }
             }
             (Slot::Texts(place), Json::List(items)) => {
-                for (index, item) in items.into_iter().enumerate() {
-                    place.extend(self.text((line, &format!("{name}[{index}]")), item));
+                for (index, Item { line, value }) in items.into_iter().enumerate() {
+                    place.extend(self.text((line, &format!("{name}[{index}]")), value));
                 }
             }
             (Slot::Handlers(place), Json::List(items)) => {
-                for (index, item) in items.into_iter().enumerate() {
-                    place.extend(self.handler((line, &format!("{name}[{index}]")), item));
+                for (index, Item { line, value }) in items.into_iter().enumerate() {
+                    let handler = self.handler((line, &format!("{name}[{index}]")), value);
+                    // One that is wrong keeps its place, so that the others keep their numbers.
+                    place.push(handler.unwrap_or(HandlerSpec::Line(Text::default())));
                 }
             }
-            (Slot::Tags(_), other) => self.refuse(line, name, &expected_map(&other)),
-            (Slot::Texts(_) | Slot::Handlers(_), other) => {
-                let why = format!("source data must be an array or slice, got {}", kind(&other));
+            (slot, other) => self.refuse_kind((line, name), &slot, &other),
+        }
+    }
+
+    /// The value is of a kind that this place does not take.
+    fn refuse_kind(&mut self, (line, name): (usize, &str), slot: &Slot<'_>, value: &Json) {
+        let wanted = match slot {
+            Slot::Tags(_) => return self.refuse(line, name, expected_map(value)),
+            Slot::Texts(_) | Slot::Handlers(_) => {
+                let why = format!("source data must be an array or slice, got {}", kind(value));
                 self.bullets.push(format!("'{name}': {why}"));
-                self.problems.push(Problem { line: Some(line), key: name.to_owned(), reason: why });
-            }
-            (Slot::Text(_) | Slot::Path(_) | Slot::Duration(_), other) => {
-                self.refuse(line, name, &expected("string", &other, &shown(&other)));
+                return self.problems.push(Problem { line: Some(line), key: name.to_owned(), reason: why });
             }
             // What was meant as a key or a token is not shown.
-            (Slot::Secret(_), other) => self.refuse(line, name, &expected("string", &other, "hidden")),
-            (Slot::Flag(_) | Slot::Switch(_), other) => {
-                self.refuse(line, name, &expected("bool", &other, &shown(&other)));
-            }
-            (Slot::Number(_) | Slot::Positive(_), other) => {
-                self.refuse(line, name, &expected("int", &other, &shown(&other)));
-            }
-        }
+            Slot::Secret(_) => return self.refuse(line, name, expected("string", value, "hidden")),
+            Slot::Text(_) | Slot::Path(_) | Slot::Duration(_) => "string",
+            Slot::Flag(_) | Slot::Switch(_) => "bool",
+            Slot::Number(_) | Slot::Positive(_) => "int",
+        };
+        self.refuse(line, name, expected(wanted, value, &shown(value)));
     }
 
     /// One of several texts, of which `null` is an empty one.
     fn text(&mut self, (line, name): (usize, &str), value: Json) -> Option<Text> {
+        self.decoded.lines.insert(name.to_owned(), line);
         match value {
             Json::Null => Some(Text::default()),
             Json::Text(text) => Some(Text::from(text)),
             other => {
-                self.refuse(line, name, &expected("string", &other, &shown(&other)));
+                self.refuse(line, name, expected("string", &other, &shown(&other)));
                 None
             }
         }
@@ -238,8 +275,14 @@ impl Decoder {
     /// A text as on the command line, or an object.
     fn handler(&mut self, (line, name): (usize, &str), value: Json) -> Option<HandlerSpec> {
         let Json::Map(entries) = value else { return self.text((line, name), value).map(HandlerSpec::Line) };
+        self.decoded.lines.insert(name.to_owned(), line);
+        let faults = self.problems.len();
         let mut known = self.sort_out(name, entries, &HANDLER_OPTIONS);
         known.retain(|_, (_, value)| *value != Json::Null);
+        // Of two names for one thing the wrong one has been told.
+        if !known.contains_key("command") && self.problems.len() == faults {
+            self.refuse(line, name, "has no 'command'".to_owned());
+        }
         let mut text = |decoder: &mut Decoder, option: &'static str| {
             let (line, value) = known.remove(option)?;
             decoder.text((line, &format!("{name}.{option}")), value)
@@ -249,7 +292,7 @@ impl Decoder {
         let mut number = |decoder: &mut Decoder, option: &'static str| match known.remove(option)? {
             (_, Json::Number(number)) => Some(number as i64),
             (line, other) => {
-                decoder.refuse(line, &format!("{name}.{option}"), &expected("int", &other, &shown(&other)));
+                decoder.refuse(line, &format!("{name}.{option}"), expected("int", &other, &shown(&other)));
                 None
             }
         };
@@ -258,28 +301,27 @@ impl Decoder {
         Some(HandlerSpec::Fields { filter, command, timeout, queue, concurrency })
     }
 
-    fn refuse(&mut self, line: usize, name: &str, why: &str) {
+    fn refuse(&mut self, line: usize, name: &str, why: String) {
         self.bullets.push(format!("'{name}' {why}"));
-        self.problems.push(Problem { line: Some(line), key: name.to_owned(), reason: why.to_owned() });
+        self.problems.push(Problem { line: Some(line), key: name.to_owned(), reason: why });
     }
 
-    fn finish(mut self, rest: Option<usize>) -> Result<Decoded, DecodeError> {
+    fn finish(mut self) -> Result<Decoded, DecodeError> {
         self.problems.sort_by_key(|problem| problem.line);
-        if !self.bullets.is_empty() {
+        let text = if !self.bullets.is_empty() {
             self.bullets.sort();
-            let mut text = format!("{} error(s) decoding:\n", self.bullets.len());
-            for bullet in &self.bullets {
-                text = format!("{text}\n* {bullet}");
+            let mut text =
+                format!("{} error(s) decoding:\n\n* {}", self.bullets.len(), self.bullets.join("\n* "));
+            if !self.hints.is_empty() {
+                text = format!("{text}\n\n{}", self.hints.join("\n"));
             }
-            for (index, hint) in self.hints.iter().enumerate() {
-                text = format!("{text}{}{hint}", if index == 0 { "\n\n" } else { "\n" });
-            }
-            return Err(DecodeError { text, problems: self.problems });
-        }
-        if let Some(text) = self.bad_duration {
-            return Err(DecodeError { text, problems: self.problems });
-        }
-        Ok(Decoded { file: self.file, rest, lines: self.lines })
+            text
+        } else if let Some(text) = self.bad_duration {
+            text
+        } else {
+            return Ok(self.decoded);
+        };
+        Err(DecodeError { text, problems: self.problems, understood: Box::new(self.decoded) })
     }
 }
 
@@ -315,7 +357,9 @@ fn shown(value: &Json) -> String {
         Json::Bool(value) => value.to_string(),
         Json::Number(number) => shown_number(*number),
         Json::Text(text) => text.clone(),
-        Json::List(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
+        Json::List(items) => {
+            format!("[{}]", items.iter().map(|item| shown(&item.value)).collect::<Vec<_>>().join(" "))
+        }
         Json::Map(entries) => {
             let last: BTreeMap<&str, &Json> =
                 entries.iter().map(|entry| (entry.key.as_str(), &entry.value)).collect();
@@ -499,7 +543,7 @@ mod tests {
     #[test]
     fn a_handler_may_be_an_object() {
         let handlers = file(
-            r#"{"event_handlers":["user=x",{"Filter":"user:a","command":"x --y=z","timeout":"5s","queue":6.5},{}]}"#,
+            r#"{"event_handlers":["user=x",{"Filter":"user:a","command":"x --y=z","timeout":"5s","queue":6.5},{"command":""}]}"#,
         )
         .event_handlers;
         let fields = |filter: &str, command: &str, timeout: Option<&str>, queue| HandlerSpec::Fields {
@@ -522,6 +566,10 @@ mod tests {
              * 'event_handlers[0].timeout' expected type 'string', got unconvertible type 'float64', value: '5'\n\n\
              line 1: 'comand' is unknown; did you mean 'command'?"
         );
+        assert_eq!(
+            refused(r#"{"event_handlers":[{"filter":"user"}, {"command":null}]}"#),
+            "2 error(s) decoding:\n\n* 'event_handlers[0]' has no 'command'\n* 'event_handlers[1]' has no 'command'"
+        );
     }
 
     #[test]
@@ -529,8 +577,10 @@ mod tests {
         assert_eq!(
             refused(r#"{"NODE_NAME":5,"node_name":"b"}"#),
             "1 error(s) decoding:\n\n* '' has invalid keys: NODE_NAME\n\n\
-             line 1: 'NODE_NAME' is unknown; did you mean 'node_name'?"
+             line 1: 'NODE_NAME' is 'node_name' in another spelling, which is there too"
         );
+        let error = decode(br#"{"NODE_NAME":"a","Node_Name":"b"}"#).expect_err("one is too many");
+        assert_eq!(error.understood.file.node_name, Some(Text::from("a")));
     }
 
     #[test]
@@ -550,13 +600,57 @@ mod tests {
 
     #[test]
     fn problems_know_their_lines() {
-        let text = "{\n\"bogus\": 1,\n\"tags\": {\n\"a\": 1},\n\"retry_interval\": \"x\"\n}";
+        let text = "{\n\"bogus\": 1,\n\"tags\": {\n\"a\": 1},\n\"retry_interval\": \"x\",\n\"start_join\": [\"a\",\n2]\n}";
         let problems = decode(text.as_bytes()).expect_err("it is wrong").problems;
         let found: Vec<(Option<usize>, &str)> =
             problems.iter().map(|problem| (problem.line, problem.key.as_str())).collect();
-        assert_eq!(found, [(Some(2), "bogus"), (Some(3), "tags[a]"), (Some(5), "retry_interval")]);
-        let decoded = decode(b"{\n\n\"TAGS\": {\"a\": \"b\"}}\n\n x").expect("it is right");
-        assert_eq!((decoded.line("tags[a]"), decoded.line("role"), decoded.rest), (Some(3), None, Some(5)));
+        let expected = [(2, "bogus"), (4, "tags[a]"), (5, "retry_interval"), (7, "start_join[1]")];
+        assert_eq!(found, expected.map(|(line, key)| (Some(line), key)));
+        let decoded = decode(b"{\n\n\"TAGS\": {\n\"a\": \"b\"}, \"role\": null}\n\n x").expect("it is right");
+        let lines = ["tags", "tags[a]", "tags[b]", "role"].map(|name| decoded.line(name));
+        assert_eq!((lines, decoded.rest), ([Some(3), Some(4), Some(3), None], Some(6)));
         assert_eq!(decode(b"{\n]").expect_err("it is wrong").problems[0].line, Some(2));
+    }
+
+    #[test]
+    fn a_problem_is_one_line() {
+        let problems = decode(b"{\"a\\u001b[1m\\n\": 1}").expect_err("it is wrong").problems;
+        assert_eq!(problems[0].in_file("x\ny"), "x\\ny:1: 'a\\x1b[1m\\n': is unknown");
+        let problem = Problem { line: None, key: String::new(), reason: "r".to_owned() };
+        assert_eq!(problem.in_file("c.json"), "c.json: r");
+    }
+
+    #[test]
+    fn what_is_right_beside_a_mistake_is_understood() {
+        let text =
+            "{\"bogus\": 1, \"tags\": {\"a\": 1, \"b\": \"c\"},\n\"log_format\": \"json\",\n\"bind\": 5} x";
+        let understood = decode(text.as_bytes()).expect_err("it is wrong").understood;
+        let expected =
+            File { tags: vec![("b".into(), "c".into())], log_format: Some("json".into()), ..File::default() };
+        assert_eq!(
+            (understood.file.clone(), understood.rest, understood.line("log_format")),
+            (expected, Some(3), Some(2))
+        );
+        assert_eq!(*decode(b"{\"bind\": \"x\"").expect_err("it is cut").understood, Decoded::default());
+    }
+
+    #[test]
+    fn what_stands_twice_is_known() {
+        let text = "{\"bind\": \"a\",\n\"bind\": \"b\",\n\"bind\": \"c\", \"mdns\": {\"interface\": \"x\",\n\"interface\": \"y\"},\n\
+                    \"tags\": {\"x\": \"1\",\n\"x\": \"2\"}}";
+        let decoded = decode(text.as_bytes()).expect("the last one counts");
+        let problem = |line, key: &str, again| Problem {
+            line: Some(line),
+            key: key.to_owned(),
+            reason: format!("stands again on line {again}, where it counts"),
+        };
+        let expected = [
+            problem(1, "bind", 2),
+            problem(2, "bind", 3),
+            problem(3, "mdns.interface", 4),
+            problem(5, "tags[x]", 6),
+        ];
+        assert_eq!(decoded.repeated, expected);
+        assert_eq!((decoded.file.bind, decoded.file.tags.len()), (Some("c".into()), 1));
     }
 }

@@ -139,6 +139,11 @@ pub(crate) enum Slot<'a> {
 }
 
 impl File {
+    /// Every key; those of an object inside have its name before a dot.
+    pub fn keys() -> Vec<&'static str> {
+        File::default().slots().into_iter().map(|(key, _)| key).collect()
+    }
+
     /// Every key with its place; keys of an object inside have its name before a dot. The durations stand in the
     /// order in which the reference reads them.
     pub(crate) fn slots(&mut self) -> Vec<(&'static str, Slot<'_>)> {

@@ -6,7 +6,7 @@
 use super::file::{File, Slot};
 
 /// Keys that are read again while an agent runs (agent.md 10.2).
-const RELOADED: [&str; 6] =
+pub(crate) const RELOADED: [&str; 6] =
     ["role", "tags", "log_level", "event_handlers", "leave_on_terminate", "skip_leave_on_interrupt"];
 
 impl File {

@@ -6,34 +6,30 @@
 
 use super::decode::{Problem, decode};
 use super::file::File;
-use super::{Config, Facility, Family, LogFormat, Machine};
+use super::{Config, Facility, Family, LogFormat, Machine, PROFILE};
+use crate::escape;
 use crate::handler::Handler;
 use crate::io::{ConfigFile, Sink};
 use crate::json::{self, Json};
+use crate::keeping;
 use villein_core::command::{CommandError, Size};
 use villein_core::config::{Config as NodeConfig, Profile};
 use villein_core::crypto::{Key, KeyError, Keyring, decode_base64};
 use villein_core::limits;
-use villein_core::member::Tags;
+use villein_core::member::{Tags, is_plain_name};
 use villein_core::note::Level;
 use villein_core::text::Text;
 use villein_core::time::Duration;
 use villein_core::wire::serf::encode_meta;
 
-/// Where clients find an agent whose operator says nothing.
-pub const RPC_ADDR: &str = "127.0.0.1:7373";
-
 /// Why tags cannot be given when there is a file for them.
-pub const TAGS_WITH_FILE: &str = "Tags config not allowed while using tag files";
+const TAGS_WITH_FILE: &str = "Tags config not allowed while using tag files";
 
-/// Why a key cannot be given when there is a file for keys.
-pub const KEY_WITH_FILE: &str = "Encryption key not allowed while using a keyring";
+/// Why a key cannot be given when there is a file with others.
+const KEY_WITH_FILE: &str = "Encryption key not allowed while using a keyring";
 
-const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// The intervals of joins and broadcasts are raised to it.
 const LEAST: Duration = Duration::from_secs(1);
-/// What the length of a label is written into.
-const LABEL: usize = 255;
 const FACILITIES: [(&str, u8); 20] = [
     ("KERN", 0),
     ("USER", 1),
@@ -80,6 +76,15 @@ pub fn merge(files: &[ConfigFile], flags: &File) -> Result<Merged, String> {
     Ok(Merged { file: File::merged(decoded, flags), skipped })
 }
 
+/// How a start with these sources is told: as far as it can be known, also when they are refused.
+pub fn log_format_of_start(files: &[ConfigFile], flags: &File) -> LogFormat {
+    let understood = files.iter().map(|file| match decode(&file.bytes) {
+        Ok(decoded) => decoded.file,
+        Err(error) => error.understood.file,
+    });
+    log_format(&File::merged(understood, flags)).unwrap_or_default()
+}
+
 /// What runs on events.
 pub fn handlers(file: &File) -> Result<Vec<Handler>, String> {
     let parse = |spec| Handler::from_spec(spec).map_err(|error| error.to_string());
@@ -88,8 +93,7 @@ pub fn handlers(file: &File) -> Result<Vec<Handler>, String> {
 
 /// Which families multicast discovery is to use; `None` without discovery.
 pub fn discovery(file: &File) -> Result<Option<Vec<Family>>, String> {
-    let off = |flag: Option<bool>| flag == Some(true);
-    let families = [(Family::V4, off(file.mdns_disable_ipv4)), (Family::V6, off(file.mdns_disable_ipv6))];
+    let families = [(Family::V4, on(file.mdns_disable_ipv4)), (Family::V6, on(file.mdns_disable_ipv6))];
     let families: Vec<Family> =
         families.into_iter().filter(|(_, off)| !off).map(|(family, _)| family).collect();
     if file.discover.is_none() {
@@ -104,20 +108,24 @@ pub fn discovery(file: &File) -> Result<Option<Vec<Family>>, String> {
     Ok(Some(families))
 }
 
-/// What is said and does not hinder the start.
-pub fn notices(file: &File) -> Vec<String> {
+/// What is said and does not hinder the start, each with the key that it is about.
+pub fn notices(file: &File) -> Vec<(&'static str, String)> {
     let mut notices = Vec::new();
     if file.role.is_some() {
-        notices.push("Deprecation warning: 'Role' has been replaced with 'Tags'".to_owned());
+        notices.push(("role", "Deprecation warning: 'Role' has been replaced with 'Tags'".to_owned()));
     }
-    let times = [("RetryInterval", file.retry_interval_ns), ("BroadcastTimeout", file.broadcast_timeout_ns)];
-    for (name, nanos) in times {
+    let times = [
+        ("retry_interval", "RetryInterval", file.retry_interval_ns),
+        ("broadcast_timeout", "BroadcastTimeout", file.broadcast_timeout_ns),
+    ];
+    for (key, name, nanos) in times {
         if nanos.is_some_and(|nanos| duration(nanos) < LEAST) {
-            notices.push(format!("Warning: '{name}' is too low. Setting to 1s"));
+            notices.push((key, format!("Warning: '{name}' is too low. Setting to 1s")));
         }
     }
-    if file.rejoin_after_leave == Some(true) && file.snapshot_path.is_none() {
-        notices.push("Warning: 'RejoinAfterLeave' enabled without snapshot file".to_owned());
+    if on(file.rejoin_after_leave) && file.snapshot_path.is_none() {
+        let text = "Warning: 'RejoinAfterLeave' enabled without snapshot file";
+        notices.push(("rejoin_after_leave", text.to_owned()));
     }
     notices
 }
@@ -150,10 +158,8 @@ pub fn log_format(file: &File) -> Result<LogFormat, String> {
 
 /// As whose lines the log goes to syslog, if it does.
 pub fn syslog(file: &File) -> Result<Option<Facility>, String> {
-    if file.enable_syslog != Some(true) {
-        return Ok(None);
-    }
-    facility(file).map(Some).map_err(|why| format!("Syslog setup failed: {why}"))
+    let facility = on(file.enable_syslog).then(|| facility(file)).transpose();
+    facility.map_err(|why| format!("Syslog setup failed: {why}"))
 }
 
 fn facility(file: &File) -> Result<Facility, String> {
@@ -163,8 +169,8 @@ fn facility(file: &File) -> Result<Facility, String> {
     found.map(|&(_, number)| Facility(number)).ok_or_else(|| format!("invalid syslog facility: {name}"))
 }
 
-/// The key, or why its bytes are none, which the reference finds out only when it needs it.
-pub fn key(file: &File) -> Result<Option<Result<Key, KeyError>>, String> {
+/// The key, if there is one.
+pub fn key(file: &File) -> Result<Option<Given>, String> {
     let typed = file.encrypt_key.as_ref();
     match typed.map(|key| decode_base64(key.reveal())).transpose() {
         Ok(bytes) => Ok(bytes.map(|bytes| Key::from_bytes(&bytes))),
@@ -172,13 +178,10 @@ pub fn key(file: &File) -> Result<Option<Result<Key, KeyError>>, String> {
     }
 }
 
-/// Name and timing of the network.
-pub fn profile(file: &File) -> Result<(String, Profile), String> {
-    let name = file.profile.as_ref().map_or_else(|| "lan".to_owned(), Text::to_string);
-    match Profile::named(&name) {
-        Some(profile) => Ok((name, profile)),
-        None => Err(format!("Unknown profile: {name}")),
-    }
+/// The timing of the network.
+pub fn profile(file: &File) -> Result<Profile, String> {
+    let name = file.profile.as_ref().map_or_else(|| PROFILE.to_owned(), Text::to_string);
+    Profile::named(&name).ok_or_else(|| format!("Unknown profile: {name}"))
 }
 
 /// The tags of flags and files, which exclude a tags file.
@@ -209,14 +212,27 @@ pub fn kept_tags(bytes: &[u8]) -> Result<Tags, String> {
     }
 }
 
-/// What a keyring file says (agent.md 14).
-pub fn kept_keys(bytes: &[u8]) -> Result<Keyring, String> {
+/// The key of the settings, or why its bytes are none, which the reference finds out only when it needs it.
+pub type Given = Result<Key, KeyError>;
+
+/// What a keyring file says (agent.md 14). A key that is given besides must be one of those in it, so that nobody
+/// takes a key for the one in use that is not.
+pub fn kept_keys(bytes: &[u8], given: Option<&Given>) -> Result<Keyring, String> {
+    let keyring = ring_of(bytes);
+    let Some(given) = given else { return keyring };
+    let is_known = |keyring: &Keyring| given.as_ref().is_ok_and(|key| keyring.keys().contains(key));
+    keyring.ok().filter(is_known).ok_or_else(|| KEY_WITH_FILE.to_owned())
+}
+
+fn ring_of(bytes: &[u8]) -> Result<Keyring, String> {
     let failed = |why: String| format!("Failed to decode keyring file: {why}");
     let texts = match json::only(bytes).map_err(|fault| failed(fault.to_string()))? {
         Json::Null => Vec::new(),
-        Json::List(items) => {
-            items.into_iter().map(text).collect::<Result<Vec<Text>, String>>().map_err(failed)?
-        }
+        Json::List(items) => items
+            .into_iter()
+            .map(|item| text(item.value))
+            .collect::<Result<Vec<Text>, String>>()
+            .map_err(failed)?,
         other => return Err(failed(unfit(&other, "[]string"))),
     };
     let decoded = texts.iter().map(|text| decode_base64(text)).collect::<Result<Vec<_>, KeyError>>();
@@ -233,6 +249,11 @@ pub fn kept_keys(bytes: &[u8]) -> Result<Keyring, String> {
     let mut keys = keys.map_err(|error| restored(error.to_string()))?.into_iter();
     let primary = keys.next().expect("there is a first one");
     Keyring::new(primary, keys).map_err(|error| restored(error.to_string()))
+}
+
+/// The file of a ring: what [`kept_keys`] reads.
+pub fn keyring_text(keyring: &Keyring) -> String {
+    keeping::keys_text(keyring.keys())
 }
 
 fn text(value: Json) -> Result<Text, String> {
@@ -256,7 +277,7 @@ fn unfit(value: &Json, wanted: &str) -> String {
 }
 
 /// The ring of one key.
-pub fn keyring(key: Result<Key, KeyError>) -> Result<Keyring, String> {
+pub fn keyring(key: Given) -> Result<Keyring, String> {
     let key = key.map_err(|error| error.to_string())?;
     Keyring::new(key, []).map_err(|error| error.to_string())
 }
@@ -265,14 +286,14 @@ pub fn keyring(key: Result<Key, KeyError>) -> Result<Keyring, String> {
 pub fn node(file: &File, node: NodeConfig) -> Result<NodeConfig, String> {
     let protocol = protocol(file)?;
     let user_event_size_limit = event_limit(file)?;
+    check_name(file, &node.name)?;
     check_tags(&node.tags, protocol)?;
     let label = label(file)?;
-    let on = |flag: Option<bool>| flag == Some(true);
     let time = |nanos: Option<i64>, default| nanos.map_or(default, duration);
     let size = |limit: Option<i64>, default| limit.map_or(default, size);
     Ok(NodeConfig {
         protocol,
-        profile: profile(file)?.1,
+        profile: profile(file)?,
         label,
         skip_inbound_label_check: on(file.skip_inbound_label_check),
         compression: file.enable_compression.unwrap_or(node.compression),
@@ -299,14 +320,14 @@ pub fn node(file: &File, node: NodeConfig) -> Result<NodeConfig, String> {
 /// What the agent of this node is told, less what is checked on the way there and what the host finds out.
 pub fn agent(file: &File, node: NodeConfig, machine: Machine) -> Config {
     let texts = |texts: &[Text]| texts.iter().map(Text::to_string).collect();
-    let on = |flag: Option<bool>| flag == Some(true);
     let sinks = [(Sink::Statsd, &file.statsd_addr), (Sink::Statsite, &file.statsite_addr)];
+    let default = Config::new(node, machine);
     Config {
-        profile_name: file.profile.as_ref().map_or_else(|| "lan".to_owned(), Text::to_string),
+        profile_name: file.profile.as_ref().map_or(default.profile_name, Text::to_string),
         rpc_auth: file.rpc_auth.clone().unwrap_or_default(),
         start_join: texts(&file.start_join),
         retry_join: texts(&file.retry_join),
-        retry_interval: file.retry_interval_ns.map_or(RETRY_INTERVAL, duration).max(LEAST),
+        retry_interval: file.retry_interval_ns.map_or(default.retry_interval, duration).max(LEAST),
         retry_max: u32::try_from(file.retry_max_attempts.unwrap_or(0).max(0)).unwrap_or(u32::MAX),
         replay_on_join: on(file.replay_on_join),
         leave_on_terminate: on(file.leave_on_terminate),
@@ -314,7 +335,7 @@ pub fn agent(file: &File, node: NodeConfig, machine: Machine) -> Config {
         tags_file: file.tags_file.clone(),
         keyring_file: file.keyring_file.clone(),
         metric_sinks: sinks.into_iter().filter(|(_, addr)| addr.is_some()).map(|(sink, _)| sink).collect(),
-        ..Config::new(node, machine)
+        ..default
     }
 }
 
@@ -342,12 +363,13 @@ pub fn problems(file: &File) -> Vec<Problem> {
 /// Everything that is wrong between the keys of all sources together, by the key that is in the way.
 pub fn conflicts(file: &File) -> Vec<Problem> {
     let mdns = if file.mdns_interface.is_some() { "mdns.interface" } else { "mdns.disable_ipv6" };
-    let keys = (file.encrypt_key.is_some() && file.keyring_file.is_some()).then(|| KEY_WITH_FILE.to_owned());
+    let name = file.node_name.as_ref().and_then(|name| check_name(file, name).err());
+    let too_long = protocol(file).ok().and_then(|protocol| check_tags(&all_tags(file), protocol).err());
     let conflicts = [
         (mdns, discovery(file).err()),
-        ("tags", check_tags(&all_tags(file), protocol(file).unwrap_or(5)).err()),
+        ("node_name", name),
+        ("tags", too_long),
         ("tags_file", tags(file).err()),
-        ("keyring_file", keys),
     ];
     let conflicts = conflicts.into_iter().filter_map(|(key, reason)| Some((key.to_owned(), reason?)));
     conflicts.map(|(key, reason)| Problem { line: None, key, reason }).collect()
@@ -373,6 +395,18 @@ fn event_limit(file: &File) -> Result<Option<usize>, String> {
     }
 }
 
+/// Who wants plain names of others has one.
+fn check_name(file: &File, name: &[u8]) -> Result<(), String> {
+    if !on(file.validate_node_names) || is_plain_name(name) {
+        return Ok(());
+    }
+    let (name, bound) = (escape::line(name), limits::PLAIN_NAME);
+    Err(format!(
+        "the node name '{name}' has other than letters, digits, '-', '_' and '.', or more than {bound} bytes, \
+         and validate_node_names is on"
+    ))
+}
+
 /// Tags must fit into an announcement.
 fn check_tags(tags: &Tags, protocol: u8) -> Result<(), String> {
     let mut encoded = Vec::new();
@@ -386,10 +420,16 @@ fn check_tags(tags: &Tags, protocol: u8) -> Result<(), String> {
 
 fn label(file: &File) -> Result<Text, String> {
     let label = file.label.clone().unwrap_or_default();
-    if label.len() > LABEL {
-        return Err(format!("the label has {} bytes, at most {LABEL} are possible", label.len()));
+    let (length, bound) = (label.len(), limits::LABEL);
+    if length > bound {
+        return Err(format!("the label has {length} bytes, at most {bound} are possible"));
     }
     Ok(label)
+}
+
+/// Booleans are false by default.
+fn on(flag: Option<bool>) -> bool {
+    flag == Some(true)
 }
 
 /// Times below zero are over at once.
@@ -434,7 +474,7 @@ mod tests {
         assert_eq!(log_format(&file), Ok(LogFormat::Text));
         assert_eq!(syslog(&file), Ok(None));
         assert_eq!(facility(&file), Ok(Facility(16)));
-        assert_eq!(profile(&file), Ok(("lan".to_owned(), Profile::LAN)));
+        assert_eq!(profile(&file), Ok(Profile::LAN));
         assert_eq!(key(&file), Ok(None));
         assert_eq!(tags(&file), Ok(Tags::new()));
         assert_eq!(discovery(&file), Ok(None));
@@ -590,8 +630,9 @@ mod tests {
             rejoin_after_leave: Some(true),
             ..File::default()
         };
+        let texts = |file| notices(file).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
         assert_eq!(
-            notices(&file),
+            texts(&file),
             [
                 "Deprecation warning: 'Role' has been replaced with 'Tags'",
                 "Warning: 'RetryInterval' is too low. Setting to 1s",
@@ -616,6 +657,18 @@ mod tests {
         assert_eq!(of(400), Ok(1));
         let refused = of(510).expect_err("it is too long");
         assert!(refused.starts_with("Encoded length of tags exceeds limit of 512 bytes"), "{refused}");
+    }
+
+    #[test]
+    fn who_wants_plain_names_has_one() {
+        let of = |name: &str, validate| {
+            let file = File { validate_node_names: Some(validate), ..File::default() };
+            node(&file, NodeConfig { name: name.into(), ..plain() }).map(|node| node.name)
+        };
+        assert_eq!(of("a_b-c.d", true), Ok("a_b-c.d".into()));
+        assert_eq!(of("a b", false), Ok("a b".into()));
+        let refused = of("a\nb", true).expect_err("it has a line break");
+        assert!(refused.starts_with("the node name 'a\\nb' has other than letters"), "{refused}");
     }
 
     #[test]
@@ -667,8 +720,18 @@ mod tests {
         }
         let key = "MDEyMzQ1Njc4OWFiY2RlZg==";
         let other = "ZmVkY2JhOTg3NjU0MzIxMA==";
-        let ring = kept_keys(format!("[\"{key}\", \"{other}\"]").as_bytes()).expect("both are keys");
+        let ring = kept_keys(format!("[\"{key}\", \"{other}\"]").as_bytes(), None).expect("both are keys");
         assert_eq!((ring.primary().to_base64(), ring.keys().len()), (key.to_owned(), 2));
+        let text = keyring_text(&ring);
+        assert_eq!(kept_keys(text.as_bytes(), None), Ok(ring.clone()));
+        for given in ring.keys() {
+            assert_eq!(kept_keys(text.as_bytes(), Some(&Ok(given.clone()))), Ok(ring.clone()));
+        }
+        let refused = Err(KEY_WITH_FILE.to_owned());
+        for given in [Key::from_bytes(&[7; 16]), Key::from_bytes(b"short")] {
+            assert_eq!(kept_keys(text.as_bytes(), Some(&given)), refused);
+            assert_eq!(kept_keys(b"[]", Some(&given)), refused);
+        }
         let refused = [
             ("[]".to_owned(), "Keyring file contains no keys"),
             ("null".to_owned(), "Keyring file contains no keys"),
@@ -692,7 +755,7 @@ mod tests {
             ),
         ];
         for (bytes, why) in refused {
-            assert_eq!(kept_keys(bytes.as_bytes()).map(|_| ()), Err(why.to_owned()), "{bytes}");
+            assert_eq!(kept_keys(bytes.as_bytes(), None).map(|_| ()), Err(why.to_owned()), "{bytes}");
         }
     }
 
@@ -709,6 +772,21 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_fails_is_told_in_the_right_place() {
+        let of = |texts: &[&str], flag: Option<&str>| {
+            let file = |text: &&str| ConfigFile { path: "c".to_owned(), bytes: text.as_bytes().to_vec() };
+            let files: Vec<ConfigFile> = texts.iter().map(file).collect();
+            log_format_of_start(&files, &File { log_format: flag.and_then(text), ..File::default() })
+        };
+        let json = r#"{"log_format": "json", "bogus": 1}"#;
+        assert_eq!(of(&[json, "{"], None), LogFormat::Json);
+        assert_eq!(of(&[json, r#"{"log_format": "text"}"#], None), LogFormat::Text);
+        assert_eq!(of(&[json], Some("text")), LogFormat::Text);
+        assert_eq!(of(&["{"], Some("json")), LogFormat::Json);
+        assert_eq!(of(&[json], Some("bogus")), LogFormat::Text);
+    }
+
+    #[test]
     fn everything_wrong_is_found_with_its_key() {
         let file = File {
             event_handlers: vec![HandlerSpec::Line("x".into()), HandlerSpec::Line("bogus=x".into())],
@@ -716,7 +794,6 @@ mod tests {
             log_format: text("x"),
             syslog_facility: text("x"),
             encrypt_key: Some(Secret::from("AAAA")),
-            keyring_file: Some("k".into()),
             profile: text("x"),
             protocol: Some(9),
             user_event_size_limit: Some(10_000),
@@ -724,6 +801,8 @@ mod tests {
             mdns_interface: text("lo"),
             tags: tags_of(&[("big", &"x".repeat(510))]),
             tags_file: Some("t".into()),
+            node_name: text("a b"),
+            validate_node_names: Some(true),
             ..File::default()
         };
         let keys =
@@ -740,6 +819,9 @@ mod tests {
             "label",
         ];
         assert_eq!(keys(problems(&file)), alone);
-        assert_eq!(keys(conflicts(&file)), ["mdns.interface", "tags", "tags_file", "keyring_file"]);
+        // How long tags are depends on the protocol, which is wrong here.
+        assert_eq!(keys(conflicts(&file)), ["mdns.interface", "node_name", "tags_file"]);
+        let file = File { protocol: None, ..file };
+        assert_eq!(keys(conflicts(&file)), ["mdns.interface", "node_name", "tags", "tags_file"]);
     }
 }

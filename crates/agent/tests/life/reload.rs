@@ -162,6 +162,18 @@ fn what_needs_a_restart_is_named() {
 }
 
 #[test]
+fn what_the_next_start_would_refuse_is_told() {
+    let mut lab = Lab::new(started_with("{}"));
+    let text = r#"{"profile": "fast", "label": "blue", "syslog_facility": "bogus", "log_level": "warn"}"#;
+    let lines = "[WARN] agent: a restart would be refused: 'profile': Unknown profile: fast\n\
+                 [WARN] agent: only a restart changes these settings: profile, syslog_facility, label";
+    assert_eq!(reload(&mut lab, text), lines);
+    let refused = "==> Failed to update tags: Tags config not allowed while using tag files\n\
+                   [WARN] agent: only a restart changes these settings: tags_file";
+    assert_eq!(reload(&mut lab, r#"{"tags_file": "x", "tags": {"a": "b"}}"#), refused);
+}
+
+#[test]
 fn tags_of_a_tags_file_stay() {
     let mut config = started_with("{}");
     config.tags_file = Some("tags.json".into());

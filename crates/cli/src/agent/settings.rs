@@ -6,9 +6,11 @@
 use crate::args::{AgentArgs, split_tag};
 use villein_agent::config::{File, Sources};
 use villein_agent::handler::HandlerSpec;
+use villein_core::gotext::parse_duration;
 use villein_core::text::Text;
 
-/// Where the settings of an agent with these flags come from. `Err` is the message for the operator.
+/// Where the settings of an agent with these flags come from. `Err` is the message for the operator about the first
+/// flag that is wrong, in the order of the reference (agent.md 1, step 1).
 pub(super) fn sources(args: &AgentArgs) -> Result<Sources, String> {
     let mut tags = Vec::new();
     for word in &args.tags {
@@ -16,6 +18,9 @@ pub(super) fn sources(args: &AgentArgs) -> Result<Sources, String> {
             split_tag(word).map_err(|message| String::from_utf8_lossy(&message).into_owned())?;
         tags.push((Text::from(name), Text::from(value)));
     }
+    let retry_interval_ns = duration_ns(args.retry_interval.as_ref())?;
+    let broadcast_timeout_ns = duration_ns(args.broadcast_timeout.as_ref())?;
+    let reclaim_time_ns = duration_ns(args.reclaim_time.as_ref())?;
     let flags = File {
         node_name: args.node.clone(),
         role: args.role.clone(),
@@ -35,7 +40,7 @@ pub(super) fn sources(args: &AgentArgs) -> Result<Sources, String> {
         start_join: args.start_join.clone(),
         retry_join: args.retry_join.clone(),
         retry_max_attempts: args.retry_max,
-        retry_interval_ns: args.retry_interval_ns()?,
+        retry_interval_ns,
         replay_on_join: args.replay,
         snapshot_path: args.snapshot.clone(),
         rejoin_after_leave: args.rejoin,
@@ -43,10 +48,10 @@ pub(super) fn sources(args: &AgentArgs) -> Result<Sources, String> {
         mdns_interface: args.mdns_iface.clone(),
         mdns_disable_ipv4: args.mdns_disable_ipv4,
         mdns_disable_ipv6: args.mdns_disable_ipv6,
-        reclaim_time_ns: args.reclaim_time_ns()?,
+        reclaim_time_ns,
         enable_syslog: args.syslog,
         enable_compression: args.disable_compression.map(|disabled| !disabled),
-        broadcast_timeout_ns: args.broadcast_timeout_ns()?,
+        broadcast_timeout_ns,
         disable_coordinates: args.disable_coordinates,
         label: args.label.clone(),
         skip_inbound_label_check: args.skip_inbound_label_check,
@@ -60,6 +65,12 @@ pub(super) fn sources(args: &AgentArgs) -> Result<Sources, String> {
         flags,
         ..Sources::default()
     })
+}
+
+/// Nanoseconds; an empty text is none.
+fn duration_ns(text: Option<&Text>) -> Result<Option<i64>, String> {
+    let given = text.filter(|text| !text.is_empty());
+    given.map(|text| parse_duration(&text.to_string())).transpose().map_err(|why| format!("Error: {why}"))
 }
 
 #[cfg(test)]
@@ -145,6 +156,16 @@ mod tests {
     fn the_deprecated_role_is_no_tag_yet() {
         let flags = read(&["--role=web", "--tag=role=db"]).expect("both are right").flags;
         assert_eq!((flags.role, flags.tags.len()), (text("web"), 1));
-        assert!(read(&["--tag=x"]).is_err());
+    }
+
+    #[test]
+    fn flags_are_checked_in_order() {
+        let tag = "--tag=b";
+        let (interval, timeout) = ("--retry-interval=5", "--broadcast-timeout=xyz");
+        let refused = |flags: &[&str]| read(flags).expect_err("a flag is wrong");
+        assert_eq!(refused(&[timeout, interval, "--tag=a=1", tag]), "Error: Invalid tag: 'b'");
+        assert_eq!(refused(&[timeout, interval]), "Error: time: missing unit in duration \"5\"");
+        assert_eq!(refused(&["--reclaim-time=1", timeout]), "Error: time: invalid duration \"xyz\"");
+        assert_eq!(refused(&["--reclaim-time=1"]), "Error: time: missing unit in duration \"1\"");
     }
 }

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::io;
 
+use villein_agent::config::RPC_ADDR;
 use villein_core::text::Secret;
 use villein_rpc::request::Query;
 use villein_rpc::response::{QueryAnswer, TextMap};
@@ -28,9 +29,6 @@ pub(crate) mod rtt;
 pub(crate) mod tags;
 pub(crate) mod validate;
 pub(crate) mod version;
-
-/// Where the agent listens when nobody says otherwise.
-const RPC_ADDR: &str = "127.0.0.1:7373";
 
 /// How a command ends.
 pub(crate) type Outcome = Result<(), Failure>;

@@ -1,12 +1,15 @@
 //! `query`: asks the cluster and prints the answers as they come, or all together as JSON (cli.md 5.2).
 //!
 //! The agent says when the query is over. A connection that breaks before that is a failure, although what
-//! came until then is printed as usual.
+//! came until then is printed as usual. Expressions that nobody understands are told on stderr: they are no failure
+//! to scripts, because stdout and the status stay what they always were.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 
 use serde::{Serialize, Serializer};
+use villein_core::expression::{Allowance, Extent, Refusal};
+use villein_core::gotext::quote;
 use villein_rpc::request::Query;
 use villein_rpc::response::QueryAnswer;
 use villein_rpc::{RpcError, Text};
@@ -23,6 +26,10 @@ pub(crate) fn run(args: &QueryArgs, out: &mut impl Write) -> Outcome {
     let unknown = || [&b"Invalid format: "[..], &args.format].concat();
     let format = format_named(&args.format).ok_or_else(unknown)?;
     end_on_interrupt(1, b"")?;
+    for remark in expressions_in_vain(&query) {
+        // A closed stderr is no reason not to ask.
+        let _ = writeln!(io::stderr(), "{remark}");
+    }
     let mut answers = ask(&mut client, query)?;
     let lost = match format {
         Format::Text => print_text(&name, !args.no_ack, &mut answers, out)?,
@@ -59,6 +66,22 @@ fn request(args: &QueryArgs) -> Result<Query, Failure> {
         name: name.clone(),
         payload: payload.map(|payload| payload.as_bytes().to_vec()),
     })
+}
+
+/// What is no expression wherever it is read: nodes that are asked so do nothing, and only they say why. What others
+/// may find too large is their affair.
+fn expressions_in_vain(query: &Query) -> Vec<String> {
+    let refused = |(tag, expr): (&Text, &Text)| {
+        let mut allowance = Allowance::new(1, expr.len()).expect("one expression is always allowed");
+        match allowance.compile(expr, Extent::Part) {
+            Err(Refusal::Malformed(why)) => {
+                let (tag, expr) = (quote(tag), quote(expr));
+                Some(format!("No node will answer: the expression {expr} for tag {tag} is none ({why})."))
+            }
+            Err(Refusal::TooCostly(_)) | Ok(_) => None,
+        }
+    };
+    query.filter_tags.iter().filter_map(refused).collect()
 }
 
 /// Prints each answer when it comes, then the totals. Returns why the connection was lost, if it was.
@@ -139,6 +162,23 @@ mod tests {
     fn response(from: &str, payload: &str) -> QueryAnswer {
         let payload = Some(payload.as_bytes().to_vec());
         QueryAnswer::Response { from: Text::from(from), payload }
+    }
+
+    #[test]
+    fn what_is_no_expression_is_told() {
+        let of = |tags: &[(&str, &str)]| {
+            let filter_tags = tags.iter().map(|&(tag, expr)| (tag.into(), expr.into())).collect();
+            expressions_in_vain(&Query { filter_tags, ..Query::default() })
+        };
+        let large = "(a|b)".repeat(3000);
+        assert_eq!(of(&[("role", "^w"), ("dc", ""), ("big", &large)]), Vec::<String>::new());
+        let told = of(&[("dc", "a(\n"), ("role", "[")]);
+        let begins = [
+            "No node will answer: the expression \"a(\\n\" for tag \"dc\" is none (",
+            "No node will answer: the expression \"[\" for tag \"role\" is none (missing closing ]).",
+        ];
+        assert_eq!(told.len(), 2);
+        assert!(told.iter().zip(begins).all(|(told, begins)| told.starts_with(begins)), "{told:?}");
     }
 
     fn text_of(with_acks: bool, answers: Vec<Answer>) -> (String, bool) {

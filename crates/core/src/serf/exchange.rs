@@ -9,7 +9,6 @@ use super::presence::Source;
 use crate::cx::Cx;
 use crate::limits;
 use crate::note::Note;
-use crate::text::Text;
 use crate::wire::message::{EventSlot, JoinIntent, LeaveIntent, SerfMessage, SerfState, UserEvent};
 use crate::wire::serf::{decode_serf, encode_serf};
 use std::collections::BTreeMap;
@@ -22,6 +21,7 @@ impl Serf {
             .entries()
             .map(|entry| (entry.member.name.as_bytes(), entry.status_ltime()))
             .collect();
+        let left = self.members.entries().filter(|entry| entry.is_listed_as_left());
         let slots = self.events.slots().map(|slot| EventSlot {
             ltime: slot.ltime,
             events: slot
@@ -35,7 +35,7 @@ impl Serf {
             event_ltime: self.events.clock.time(),
             query_ltime: self.answering.clock.time(),
             status_ltimes,
-            left_members: self.members.left().map(Text::as_bytes).collect(),
+            left_members: left.map(|entry| entry.member.name.as_bytes()).collect(),
             events: slots.collect(),
         };
         encode_serf(&SerfMessage::PushPull(state), out);
@@ -121,7 +121,7 @@ mod tests {
     use crate::io::Outbox;
     use crate::member::{Member, Status, WireAddr};
     use crate::rng::Rng;
-    use crate::serf::intents::Said;
+    use crate::serf::intents::{By, Said};
     use crate::serf::members::Verdict;
     use crate::time::Instant;
     use crate::wire::serf::{Batch, Codec, Settings};
@@ -239,10 +239,12 @@ mod tests {
         assert_eq!(serf.members.status(b"b"), Status::Alive);
         assert!(merge(&mut serf, left(5), false).is_empty());
         assert_eq!((serf.members.status(b"b"), serf.members.clock.time()), (Status::Leaving, 7));
-        assert!(merge(&mut serf, joined(6), false).is_empty());
+        assert!(merge(&mut serf, joined(5), false).is_empty());
         assert_eq!(serf.members.status(b"b"), Status::Leaving);
-        assert!(merge(&mut serf, joined(7), false).is_empty());
+        assert!(merge(&mut serf, joined(6), false).is_empty());
         assert_eq!(serf.members.status(b"b"), Status::Alive);
+        assert!(merge(&mut serf, left(5), false).is_empty());
+        assert_eq!(serf.members.status(b"b"), Status::Alive, "that leave was before");
         // This node has not left, whatever others think.
         let own = SerfState { left_members: vec![b"a"], ..SerfState::default() };
         assert_eq!(merge(&mut serf, own, false), ["RefutedLeave"]);
@@ -282,7 +284,7 @@ mod tests {
     #[test]
     fn names_that_no_node_can_have_are_skipped() {
         let mut serf = serf();
-        let in_state = |ltime| Said { ltime, by_message: false };
+        let in_state = |ltime| Said { ltime, by: By::State };
         let (long, longest) = (vec![b'x'; limits::NAME + 1], vec![b'x'; limits::NAME]);
         let state = SerfState {
             ltime: 6,

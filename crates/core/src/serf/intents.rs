@@ -16,13 +16,24 @@ pub(super) enum Kind {
     Leave,
 }
 
-/// How late something is that is said of a node. What counts is the Lamport time; at the same time, a message counts
-/// more than a state. A state says neither whether its time is that of a join or of a leave, nor whether who left is
-/// back since, and so whoever joins at the next time must not be held for leaving because of it.
+/// How an intent is known; a later kind counts more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum By {
+    /// A state lists the node among those that left: at some time before, and it may be back since.
+    Conclusion,
+    /// A state has a time for the node, which may be that of a join or of a leave. Nothing at all is time zero.
+    #[default]
+    State,
+    /// A message says it.
+    Message,
+}
+
+/// How late something is that was said of a node. The Lamport time counts first; but who joins at the time after a
+/// leave must not be held for leaving by those who only conclude that leave from a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Said {
     pub(super) ltime: u64,
-    pub(super) by_message: bool,
+    pub(super) by: By,
 }
 
 /// The latest intent about one name.
@@ -95,7 +106,7 @@ mod tests {
     const T: [Instant; 3] = [Instant::from_nanos(1), Instant::from_nanos(2), Instant::from_nanos(3)];
 
     fn at(ltime: u64) -> Said {
-        Said { ltime, by_message: true }
+        Said { ltime, by: By::Message }
     }
 
     #[test]
@@ -107,12 +118,15 @@ mod tests {
         assert_eq!(intents.oldest(), Some(T[1]));
         assert_eq!(intents.take(b"a"), Some(Intent { kind: Kind::Leave, said: at(5), heard: T[1] }));
         assert_eq!((intents.take(b"a"), intents.oldest()), (None, None));
-        // A state counts less than a message of the same time.
-        let in_state = |ltime| Said { ltime, by_message: false };
-        assert_eq!(intents.upsert(b"a", Kind::Leave, in_state(5), T[1]), Upsert::New);
-        assert_eq!(intents.upsert(b"a", Kind::Join, at(5), T[1]), Upsert::New);
-        assert_eq!(intents.upsert(b"a", Kind::Leave, in_state(5), T[1]), Upsert::Old);
-        assert_eq!(intents.upsert(b"a", Kind::Leave, in_state(6), T[1]), Upsert::New);
+        let said = |by| Said { ltime: 5, by };
+        assert_eq!(intents.upsert(b"a", Kind::Leave, said(By::Conclusion), T[1]), Upsert::New);
+        assert_eq!(intents.upsert(b"a", Kind::Join, said(By::State), T[1]), Upsert::New);
+        assert_eq!(intents.upsert(b"a", Kind::Leave, said(By::Message), T[1]), Upsert::New);
+        assert_eq!(intents.upsert(b"a", Kind::Join, said(By::State), T[1]), Upsert::Old);
+        assert_eq!(
+            intents.upsert(b"a", Kind::Leave, Said { ltime: 6, by: By::Conclusion }, T[1]),
+            Upsert::New
+        );
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Serf {
             return;
         }
         self.timers.set(Due::Reconnect, cx.now + self.settings.reconnect_interval);
-        let present = self.members.len() - failed - self.members.left().len();
+        let present = self.members.len() - failed - self.members.left_count();
         if cx.rng.unit() > failed as f64 / present.max(1) as f64 {
             return cx.note(Note::ReconnectThrottled);
         }

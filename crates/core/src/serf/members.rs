@@ -5,7 +5,7 @@
 //! the failed or the left list exactly if that is its status.
 
 use super::clock::Clock;
-use super::intents::{Intents, Kind, Said, Upsert};
+use super::intents::{By, Intents, Kind, Said, Upsert};
 use crate::limits;
 use crate::member::{Member, MemberEventKind, Status};
 use crate::note::Note;
@@ -17,18 +17,25 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) member: Member,
-    /// When its last accepted intent was said.
+    /// The last intent about it that counted, and how late it was said.
+    kind: Kind,
     said: Said,
     /// When it left or failed.
     gone: Instant,
 }
 
 impl Entry {
-    /// What a state says of it. For who left, the time before one that is only concluded: readers add one
-    /// (gossip.md 13.13), and of two nodes that both answered what the other said, both clocks would run for ever.
+    /// Whether a state lists it among those that left. One that has announced that it is back is not, though the
+    /// membership layer may not have found it yet: readers would conclude a leave after its return.
+    pub(super) fn is_listed_as_left(&self) -> bool {
+        self.member.status == Status::Left && self.kind == Kind::Leave
+    }
+
+    /// What a state says of it. Readers add one for who left (gossip.md 13.13): if this node did so and passed it
+    /// on, any two nodes would drive each other's clocks on for ever.
     pub(super) fn status_ltime(&self) -> u64 {
-        let is_concluded = self.member.status == Status::Left && !self.said.by_message;
-        self.said.ltime.saturating_sub(u64::from(is_concluded))
+        let is_later = self.member.status == Status::Left && self.said.by == By::Conclusion;
+        self.said.ltime.saturating_sub(u64::from(is_later))
     }
 }
 
@@ -93,9 +100,9 @@ impl Members {
         self.failed.iter().map(|(_, name)| name)
     }
 
-    /// Names of members that left, the longest gone first.
-    pub(super) fn left(&self) -> impl ExactSizeIterator<Item = &Text> {
-        self.left.iter().map(|(_, name)| name)
+    /// How many members left.
+    pub(super) fn left_count(&self) -> usize {
+        self.left.len()
     }
 
     /// How long ago this member failed, if it has.
@@ -124,7 +131,7 @@ impl Members {
         if is_mine {
             return Ok(Verdict::Refute);
         }
-        entry.said = said;
+        (entry.kind, entry.said) = (Kind::Leave, said);
         let mut forced = None;
         match entry.member.status {
             Status::Alive => entry.member.status = Status::Leaving,
@@ -158,7 +165,7 @@ impl Members {
         if stays == Some(node) {
             return Ok(Verdict::Refute);
         }
-        entry.said = said;
+        (entry.kind, entry.said) = (Kind::Join, said);
         if entry.member.status == Status::Leaving {
             entry.member.status = Status::Alive;
         }
@@ -187,12 +194,12 @@ impl Members {
             return false;
         }
         let intent = self.intents.take(&member.name);
-        if intent.is_some_and(|intent| intent.kind == Kind::Leave) {
+        let (kind, said) = intent.map_or((Kind::Join, Said::default()), |intent| (intent.kind, intent.said));
+        if kind == Kind::Leave {
             member.status = Status::Leaving;
         }
-        let said = intent.map_or_else(Said::default, |intent| intent.said);
         let name = member.name.clone();
-        self.table.insert(name, Entry { member, said, gone: Instant::ORIGIN });
+        self.table.insert(name, Entry { member, kind, said, gone: Instant::ORIGIN });
         true
     }
 
@@ -277,11 +284,15 @@ mod tests {
     }
 
     fn at(ltime: u64) -> Said {
-        Said { ltime, by_message: true }
+        Said { ltime, by: By::Message }
     }
 
     fn in_state(ltime: u64) -> Said {
-        Said { ltime, by_message: false }
+        Said { ltime, by: By::State }
+    }
+
+    fn concluded(ltime: u64) -> Said {
+        Said { ltime, by: By::Conclusion }
     }
 
     /// A table in which `b` has `status`, with an intent of Lamport time 5 accepted.
@@ -308,7 +319,7 @@ mod tests {
     }
 
     fn lists(members: &Members) -> (usize, usize) {
-        (members.failed().len(), members.left().len())
+        (members.failed().len(), members.left_count())
     }
 
     #[test]
@@ -389,30 +400,36 @@ mod tests {
     /// A node that leaves and comes back announces itself at the next time; a newcomer that asks somebody who has
     /// not heard of that concludes a leave at the same time.
     #[test]
-    fn a_message_counts_more_than_what_a_state_implies() {
+    fn what_is_concluded_counts_least() {
+        for join in [in_state(6), at(6)] {
+            let mut members = table(Status::Alive);
+            let applied = Ok(Verdict::Applied { forced: None });
+            assert_eq!(members.leave_intent(b"b", concluded(6), Some(b"a"), NOW), applied);
+            assert_eq!(members.status(b"b"), Status::Leaving);
+            assert_eq!(members.join_intent(b"b", join, None, NOW), applied);
+            assert_eq!(members.status(b"b"), Status::Alive);
+            assert_eq!(members.leave_intent(b"b", concluded(6), Some(b"a"), NOW), Ok(Verdict::Old));
+            // The same for one that is no member yet.
+            members.leave_intent(b"c", concluded(6), Some(b"a"), NOW).unwrap();
+            members.join_intent(b"c", join, None, NOW).unwrap();
+            assert!(members.appear(member("c")));
+            assert_eq!(members.status(b"c"), Status::Alive);
+        }
+        // A state does not say that its time is that of a leave; the message does.
         let mut members = table(Status::Alive);
-        let applied = Ok(Verdict::Applied { forced: None });
-        assert_eq!(members.leave_intent(b"b", in_state(6), Some(b"a"), NOW), applied);
+        members.join_intent(b"b", in_state(6), None, NOW).unwrap();
+        members.leave_intent(b"b", at(6), Some(b"a"), NOW).unwrap();
         assert_eq!(members.status(b"b"), Status::Leaving);
-        assert_eq!(members.join_intent(b"b", in_state(6), None, NOW), Ok(Verdict::Old));
-        assert_eq!(members.join_intent(b"b", at(6), None, NOW), applied);
-        assert_eq!(members.status(b"b"), Status::Alive);
-        assert_eq!(members.leave_intent(b"b", in_state(6), Some(b"a"), NOW), Ok(Verdict::Old));
-        // The same for one that is no member yet.
-        members.leave_intent(b"c", in_state(6), Some(b"a"), NOW).unwrap();
-        members.join_intent(b"c", at(6), None, NOW).unwrap();
-        assert!(members.appear(member("c")));
-        assert_eq!(members.status(b"c"), Status::Alive);
     }
 
     /// Each of two nodes that know who left takes the other's time for one earlier than the leave.
     #[test]
-    fn what_is_concluded_from_a_state_does_not_climb() {
+    fn what_is_concluded_does_not_climb() {
         let mut both = [table(Status::Left), table(Status::Left)];
         let mut times = Vec::new();
         for _ in 0..6 {
             let ltime = both[0].entries().next().unwrap().status_ltime();
-            both[1].leave_intent(b"b", in_state(ltime + 1), Some(b"a"), NOW).unwrap();
+            both[1].leave_intent(b"b", concluded(ltime + 1), Some(b"a"), NOW).unwrap();
             times.push((ltime, both[1].clock.time()));
             both.reverse();
         }

@@ -371,7 +371,7 @@ impl Serf {
         Stats {
             members: self.members.len(),
             failed: self.members.failed().len(),
-            left: self.members.left().len(),
+            left: self.members.left_count(),
             member_time: self.members.clock.time(),
             event_time: self.events.clock.time(),
             query_time: self.answering.clock.time(),

@@ -3,7 +3,7 @@
 //! The rules are those of the member table; here others are told.
 
 use super::Serf;
-use super::intents::Said;
+use super::intents::{By, Said};
 use super::members::Verdict;
 use crate::broadcast::SerfQueue;
 use crate::cx::Cx;
@@ -27,12 +27,6 @@ pub(super) enum Source<'a> {
     Own,
     /// The state of another node.
     State,
-}
-
-impl Source<'_> {
-    fn said(self, ltime: u64) -> Said {
-        Said { ltime, by_message: !matches!(self, Source::State) }
-    }
 }
 
 impl Serf {
@@ -84,8 +78,10 @@ impl Serf {
     /// A node leaves, or is to be forgotten.
     pub(super) fn on_leave_intent(&mut self, intent: &LeaveIntent<'_>, source: Source<'_>, cx: &mut Cx<'_>) {
         let home = self.home.name.clone();
+        let by = if matches!(source, Source::State) { By::Conclusion } else { By::Message };
+        let said = Said { ltime: intent.ltime, by };
         let stays = self.leaving.is_here().then_some(&*home);
-        match self.members.leave_intent(intent.node, source.said(intent.ltime), stays, cx.now) {
+        match self.members.leave_intent(intent.node, said, stays, cx.now) {
             Ok(Verdict::Applied { forced }) => {
                 if let Some(member) = forced {
                     cx.count(Metric::MemberLeave, 1.0);
@@ -113,8 +109,9 @@ impl Serf {
     /// other's for ever.
     pub(super) fn on_join_intent(&mut self, intent: &JoinIntent<'_>, source: Source<'_>, cx: &mut Cx<'_>) {
         let home = self.home.name.clone();
-        let said = source.said(intent.ltime);
-        let stays = (!said.by_message && self.leaving.is_here()).then_some(&*home);
+        let by = if matches!(source, Source::State) { By::State } else { By::Message };
+        let said = Said { ltime: intent.ltime, by };
+        let stays = (by == By::State && self.leaving.is_here()).then_some(&*home);
         match self.members.join_intent(intent.node, said, stays, cx.now) {
             Ok(Verdict::Refute) => {
                 cx.note(Note::RefutedTime { ltime: intent.ltime });

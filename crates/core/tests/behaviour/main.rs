@@ -30,3 +30,4 @@ mod lab;
 mod old_events_are_not_delivered_again;
 mod what_a_node_does_is_measured;
 mod what_fits_into_no_packet_is_refused;
+mod who_comes_back_is_not_held_for_leaving;

@@ -235,6 +235,7 @@ pub(super) fn silence() -> Vec<String> {
 
     let n1 = replay.start();
     let _n2 = host.agent(&format!("{N2} -join=127.0.0.1"));
+    n1.wait_for("EventMemberJoin: n2");
     n1.wait_for("Received event: member-join");
     let leave = || host.run("serf leave");
     let leaves = std::thread::scope(|scope| {
