@@ -67,6 +67,10 @@ pub const RPC_PIPELINE_BYTES: usize = 64 << 10;
 /// that does not read a connection when it is told so.
 pub const RPC_INPUT_BYTES: usize = 2 << 20;
 
+/// Bytes of requests that a client may have sent before its handshake and its token are there: those two, many
+/// times over. Strangers on all connections together fill 4 MiB.
+pub const RPC_GREETING_BYTES: usize = 16 << 10;
+
 /// Bytes handed to the driver and not yet drained, above which a connection's records and requests wait.
 pub const RPC_WINDOW_BYTES: usize = 64 << 10;
 

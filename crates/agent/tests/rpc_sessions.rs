@@ -1096,3 +1096,31 @@ proptest! {
         prop_assert!(!lab.closed.contains(&1));
     }
 }
+
+#[test]
+fn strangers_fill_no_memory() {
+    // An event with a payload of 512 KiB that comes in pieces and never ends.
+    let head = b"\x82\xa7Command\xa5event\xa3Seq\x02\x83\xa4Name\xa1x\xa8Coalesce\xc2\xa7Payload\xc6\x00\x08\x00\x00";
+    let pieces = |lab: &mut Lab| {
+        lab.client_sends(2, head);
+        for _ in 0..500 {
+            if !lab.closed.contains(&2) {
+                lab.client_sends(2, &[0; 1000]);
+            }
+        }
+    };
+    for rpc_auth in ["", "sekret"] {
+        let mut lab = Lab::new(Config { rpc_auth: rpc_auth.into(), ..config() });
+        lab.connect(2);
+        if !rpc_auth.is_empty() {
+            lab.request(2, 1, &Request::Handshake(Handshake { version: 1 }));
+        }
+        pieces(&mut lab);
+        assert!(lab.closed.contains(&2), "{rpc_auth}");
+        assert!(lab.printed.contains("a long request before it introduced itself"), "{}", lab.printed);
+    }
+    let mut lab = Lab::new(config());
+    lab.client(2);
+    pieces(&mut lab);
+    assert!(!lab.closed.contains(&2), "who has introduced himself may send as much as an event holds");
+}

@@ -3,6 +3,7 @@
 //! Names, values, groups and descriptions of flags are read from their definition in `args`; flags are shown as
 //! they are typed, `-name=VALUE`. Invariant: no line is longer than [`WIDTH`] characters.
 
+use clap::builder::Str;
 use clap::{Arg, Command};
 
 /// Characters of a line.
@@ -80,34 +81,28 @@ FILE:LINE: 'KEY': REASON. The exit status is 1 if there are any.";
 
 /// The help of a command of the program that was called as `program`; no newline at its end.
 pub(crate) fn of(command: &Command, program: &str) -> String {
-    let flags = if flags(command).next().is_some() { " [flags]" } else { "" };
+    let mut usage = vec![program, command.get_name()];
+    usage.extend(command.get_opts().next().map(|_| "[flags]"));
     let words = command.get_positionals().filter_map(|words| words.get_value_names()?.first());
-    let words: String = words.filter(|name| !name.is_empty()).map(|name| format!(" {name}")).collect();
+    usage.extend(words.map(Str::as_str).filter(|name| !name.is_empty()));
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    let mut text = format!("Usage: {program} {}{flags}{words}\n\n  {about}\n", command.get_name());
+    let mut text = format!("Usage: {}\n\n  {about}\n", usage.join(" "));
     let mut groups: Vec<&str> = Vec::new();
-    for flag in self::flags(command) {
+    for flag in command.get_opts() {
         if !groups.contains(&group(flag)) {
             groups.push(group(flag));
         }
     }
     for name in groups {
         text = format!("{text}\n{name}:\n");
-        for flag in self::flags(command).filter(|flag| group(flag) == name) {
-            text.push_str(&entry(
-                &label(flag),
-                &flag.get_help().map(ToString::to_string).unwrap_or_default(),
-            ));
+        for flag in command.get_opts().filter(|flag| group(flag) == name) {
+            text.push_str(&entry(flag));
         }
     }
     if let Some(notes) = command.get_after_help() {
         text = format!("{text}\n{notes}\n");
     }
     text.trim_end().to_owned()
-}
-
-fn flags(command: &Command) -> impl Iterator<Item = &Arg> {
-    command.get_opts().filter(|flag| !flag.is_hide_set())
 }
 
 fn group(flag: &Arg) -> &str {
@@ -125,11 +120,12 @@ fn label(flag: &Arg) -> String {
 }
 
 /// The description stands beside the label, or below it if that is too long.
-fn entry(label: &str, description: &str) -> String {
-    let mut text = format!("  {label}");
+fn entry(flag: &Arg) -> String {
+    let mut text = format!("  {}", label(flag));
+    let description = flag.get_help().map(ToString::to_string).unwrap_or_default();
     let room = COLUMN.checked_sub(text.chars().count() + 2);
     let mut beside = room.map(|room| " ".repeat(room + 2));
-    for line in wrapped(description, WIDTH - COLUMN) {
+    for line in wrapped(&description, WIDTH - COLUMN) {
         let before = beside.take().unwrap_or_else(|| format!("\n{}", " ".repeat(COLUMN)));
         text = format!("{text}{before}{line}");
     }
@@ -165,7 +161,7 @@ mod tests {
             for line in help.lines() {
                 assert!(line.chars().count() <= WIDTH && line.trim_end() == line, "{line}");
             }
-            for flag in flags(command) {
+            for flag in command.get_opts() {
                 let described = flag.get_help().is_some_and(|help| help.to_string().len() > 10);
                 assert!(described && help.contains(&format!("\n  {}", label(flag))), "{}", label(flag));
             }

@@ -476,7 +476,6 @@ fn queries() {
         "-format=json -no-ack -node=alpha multi",
         "-format=json -no-ack load",
         "-format=json -node=alpha load",
-        "-tag role=[ load",
         "_serf_list-keys",
     ] {
         let output = same_answers(ALPHA, &format!("query -timeout=700ms {line}"), As::Bytes);

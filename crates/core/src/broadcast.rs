@@ -5,7 +5,6 @@
 //! longest, of these the newest (gossip.md 10.1). The invariant: a queue never holds more than its bound.
 
 use crate::limits;
-use crate::note::Note;
 use crate::scale::retransmit_limit;
 use crate::text::Text;
 use crate::wire::serf::Batch;
@@ -127,6 +126,8 @@ impl Queue {
 pub(crate) struct Broadcasts {
     members: Queue,
     serf: [Queue; 3],
+    /// How many messages each of these dropped, until somebody asks.
+    dropped: [usize; 3],
     finished: Vec<Token>,
     next_token: u64,
     retransmit_mult: u32,
@@ -161,6 +162,7 @@ impl Broadcasts {
         Broadcasts {
             members: Queue::default(),
             serf: Default::default(),
+            dropped: [0; 3],
             finished: Vec::new(),
             next_token: 0,
             retransmit_mult,
@@ -180,12 +182,16 @@ impl Broadcasts {
         self.members.push(bytes, Some(subject.clone()), token, &mut self.finished);
     }
 
-    /// Queues an encoded Serf message; what the full queue drops for it is returned as a note.
-    pub(crate) fn push_serf(&mut self, queue: SerfQueue, bytes: &[u8], token: Option<Token>) -> Option<Note> {
+    /// Queues an encoded Serf message; a full queue drops its last one for it.
+    pub(crate) fn push_serf(&mut self, queue: SerfQueue, bytes: &[u8], token: Option<Token>) {
         let chosen = &mut self.serf[queue as usize];
         chosen.push(bytes, None, token, &mut self.finished);
-        let dropped = chosen.prune(limits::SERF_QUEUE, &mut self.finished);
-        (dropped > 0).then_some(Note::QueueFull { queue: queue.name(), dropped })
+        self.dropped[queue as usize] += chosen.prune(limits::SERF_QUEUE, &mut self.finished);
+    }
+
+    /// How many messages the queue has dropped since the last call because it was full.
+    pub(crate) fn take_dropped(&mut self, queue: SerfQueue) -> usize {
+        std::mem::take(&mut self.dropped[queue as usize])
     }
 
     pub(crate) fn depth(&self, queue: SerfQueue) -> usize {
@@ -316,8 +322,8 @@ mod tests {
         let mut broadcasts = Broadcasts::new(1);
         for number in 0..100u8 {
             broadcasts.push_member(&Text::from(&[number][..]), &[4], None);
-            assert_eq!(broadcasts.push_serf(SerfQueue::Intents, &[1], None), None);
-            assert_eq!(broadcasts.push_serf(SerfQueue::Events, &[3], None), None);
+            broadcasts.push_serf(SerfQueue::Intents, &[1], None);
+            broadcasts.push_serf(SerfQueue::Events, &[3], None);
         }
         let mut packets = Vec::new();
         while !broadcasts.is_empty() {
@@ -336,7 +342,7 @@ mod tests {
         let sent = limits::COMPOUND_PARTS;
         let tokens: Vec<Token> = (0..limits::SERF_QUEUE).map(|_| broadcasts.token()).collect();
         for (number, token) in tokens.iter().enumerate() {
-            assert_eq!(broadcasts.push_serf(SerfQueue::Events, &vec![3; 1 + number], Some(*token)), None);
+            broadcasts.push_serf(SerfQueue::Events, &vec![3; 1 + number], Some(*token));
             if number + 1 == sent || number == 0 {
                 broadcasts.fill(1 << 20, &mut Batch::default(), |_| {});
             }
@@ -345,25 +351,26 @@ mod tests {
         // What was sent twice goes first, then of what was sent once the shortest; what was never sent stays,
         // though it is shorter.
         for dropped in &tokens[..sent] {
-            let note = broadcasts.push_serf(SerfQueue::Events, &[3], None);
-            assert_eq!(note, Some(Note::QueueFull { queue: "Event", dropped: 1 }));
+            broadcasts.push_serf(SerfQueue::Events, &[3], None);
             assert_eq!(broadcasts.pop_finished(), Some(*dropped));
         }
         assert_eq!(broadcasts.depth(SerfQueue::Events), limits::SERF_QUEUE);
     }
 
     #[test]
-    fn a_full_queue_drops_its_last_and_says_so() {
+    fn a_full_queue_drops_its_last_and_counts_it() {
         let mut broadcasts = Broadcasts::new(4);
         let token = broadcasts.token();
-        assert_eq!(broadcasts.push_serf(SerfQueue::Events, &[3, 1], Some(token)), None);
+        broadcasts.push_serf(SerfQueue::Events, &[3, 1], Some(token));
         for _ in 1..limits::SERF_QUEUE {
-            assert_eq!(broadcasts.push_serf(SerfQueue::Events, &[3, 1, 2], None), None);
+            broadcasts.push_serf(SerfQueue::Events, &[3, 1, 2], None);
         }
-        let note = broadcasts.push_serf(SerfQueue::Events, &[3, 1, 2], None);
-        assert_eq!(note, Some(Note::QueueFull { queue: "Event", dropped: 1 }));
+        assert_eq!(broadcasts.take_dropped(SerfQueue::Events), 0);
+        broadcasts.push_serf(SerfQueue::Events, &[3, 1, 2], None);
+        broadcasts.push_serf(SerfQueue::Events, &[3, 1, 2], None);
+        assert_eq!(SerfQueue::ALL.map(|queue| broadcasts.take_dropped(queue)), [0, 0, 2]);
+        assert_eq!(broadcasts.take_dropped(SerfQueue::Events), 0);
         assert_eq!(broadcasts.depth(SerfQueue::Events), limits::SERF_QUEUE);
-        assert_eq!(broadcasts.pop_finished(), Some(token));
-        assert_eq!(broadcasts.pop_finished(), None);
+        assert_eq!((broadcasts.pop_finished(), broadcasts.pop_finished()), (Some(token), None));
     }
 }

@@ -204,7 +204,7 @@ notes! {
     RespondFailed { name: Text, why: CommandError } => Warn, Serf, "Failed to respond to query '{name}': {why}";
     /// A queue is long.
     QueueDepth { queue: &'static str, depth: usize } => Warn, Serf, "{queue} queue depth: {depth}";
-    /// A queue is full; the oldest of the most transmitted messages were dropped.
+    /// A queue was full; so many of the most transmitted messages were dropped since the last look.
     QueueFull { queue: &'static str, dropped: usize } => Warn, Serf, "{queue} queue is full, dropping {dropped} oldest messages";
     /// A message that only full exchanges can carry.
     TooLongToGossip { queue: &'static str, length: usize } => Warn, Serf, "{queue} message of {length} bytes is too long to be gossiped";

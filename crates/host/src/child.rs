@@ -149,7 +149,7 @@ fn is_anybody_in(group: Pid) -> bool {
     })
 }
 
-/// What proc_pid_stat(5) shows of a process: `PID (NAME) STATE PARENT GROUP ...`, with anything in the name.
+/// What `/proc/PID/stat` shows of a process: `PID (NAME) STATE PARENT GROUP ...`, with anything in the name.
 fn is_alive_in(group: Pid, stat: &str) -> bool {
     let mut words = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
     let (state, pgrp) = (words.next(), words.nth(1));

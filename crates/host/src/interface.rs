@@ -56,8 +56,7 @@ pub fn all() -> Vec<InterfaceAddr> {
 impl Interface {
     /// The interface of this name; `Err` is the reason, to be put behind `Invalid network interface: ` (agent.md 4.3).
     pub fn named(name: &str) -> Result<Interface, String> {
-        let index = if_nametoindex(name)
-            .map_err(|_| format!("{name}: no such network interface"))?;
+        let index = if_nametoindex(name).map_err(|_| format!("{name}: no such network interface"))?;
         let addrs = all().into_iter().filter(|addr| addr.name == name).map(|addr| addr.ip).collect();
         Ok(Interface { name: name.to_owned(), index, addrs })
     }

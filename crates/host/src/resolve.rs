@@ -2,7 +2,7 @@
 //!
 //! Serf's agent asks a name server for names with a dot before it asks the system (agent.md 5.3); the system's
 //! resolver alone finds the same addresses, also where the answer of that server would be another one. Only the
-//! hosts of a service are asked for elsewhere ([`service`](crate::service)).
+//! hosts of a service are asked for elsewhere ([`service`]).
 //!
 //! Literal addresses and names that can be none need no thread. A thread is started for a name when all others are
 //! busy, up to [`limits::RESOLVERS`], and stays. Names are taken in the order in which they came.

@@ -17,7 +17,9 @@ use crate::config::Config;
 use crate::cx::{Cx, Waiter};
 use crate::escape;
 use crate::io::{Conn, ConnEvent};
-use crate::limits::{RPC_BACKLOG_TOTAL, RPC_CONNECTIONS, RPC_HANDSHAKE, RPC_INPUT_BYTES, RPC_QUERIES};
+use crate::limits::{
+    RPC_BACKLOG_TOTAL, RPC_CONNECTIONS, RPC_GREETING_BYTES, RPC_HANDSHAKE, RPC_INPUT_BYTES, RPC_QUERIES,
+};
 use session::{Outcome, Session};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -145,8 +147,12 @@ impl Rpc {
                 Outcome::Refused(why) => self.turn_out(conn, &why, cx),
             }
         }
-        if self.sessions.get(&conn).is_some_and(|session| session.buffered() > RPC_INPUT_BYTES) {
-            self.turn_out(conn, "Closed a connection: too many requests wait on it", cx);
+        if let Some(session) = self.sessions.get(&conn) {
+            if session.buffered() > RPC_INPUT_BYTES {
+                self.turn_out(conn, "Closed a connection: too many requests wait on it", cx);
+            } else if session.is_greeting(cx.config) && session.buffered() > RPC_GREETING_BYTES {
+                self.turn_out(conn, "Closed a connection: a long request before it introduced itself", cx);
+            }
         }
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.pace(cx);

@@ -9,12 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use villein_agent::config::File;
 use villein_agent::handler::Handler;
+use villein_core::limits;
 use villein_core::text::Text;
 use villein_host::bind::Rpc;
 use villein_host::files;
-
-/// Names beyond this are refused by strict members of newer releases.
-const NAME_BYTES: usize = 128;
 
 /// All warnings about these settings.
 pub(super) fn all(file: &File, name: &Text, handlers: &[Handler], rpc: &Rpc) -> Vec<String> {
@@ -53,8 +51,8 @@ fn name_trouble(name: &[u8]) -> Option<&'static str> {
         Some("contains white space")
     } else if has(|byte| matches!(byte, b'/' | b'|')) {
         Some("contains '/' or '|'")
-    } else if name.len() > NAME_BYTES {
-        Some("is longer than 128 bytes")
+    } else if name.len() > limits::PLAIN_NAME {
+        Some("is longer than 128 bytes, which strict members refuse")
     } else {
         None
     }

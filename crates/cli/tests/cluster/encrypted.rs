@@ -184,9 +184,11 @@ fn failures_are_told_alike(agents: &[Agent]) {
         assert!(wanted.len() > 1, "{wanted:?}");
         for (program, agent) in [(Program::Villein, 0), (Program::Serf, 0), (Program::Villein, 1)] {
             let what = format!("{program:?} {words:?} at {}", NAMES[agent]);
-            wait_until(&what, || told(program, agent) == wanted, || {
-                format!("{:?}, not {wanted:?}", told(program, agent))
-            });
+            wait_until(
+                &what,
+                || told(program, agent) == wanted,
+                || format!("{:?}, not {wanted:?}", told(program, agent)),
+            );
         }
     }
 }

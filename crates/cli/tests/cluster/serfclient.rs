@@ -44,10 +44,7 @@ fn serfclient_gets_the_answers_of_the_real_agent() {
     if !serf_is_here() {
         return;
     }
-    are_equal(
-        || story(&python, Program::Villein, "127.62.2"),
-        || story(&python, Program::Serf, "127.62.1"),
-    );
+    are_equal(|| story(&python, Program::Villein, "127.62.2"), || story(&python, Program::Serf, "127.62.1"));
     are_equal(
         || secured(&python, Program::Villein, "127.62.2.3"),
         || secured(&python, Program::Serf, "127.62.1.3"),

@@ -51,7 +51,9 @@ fn a_crash_is_survived(before: Program, after: Program, net: u8) {
         let snapshot = pair.folder.read("snapshot");
         snapshot.contains("alive: first") && snapshot.contains("event-clock: ")
     };
-    wait_until("the snapshot knows the other member and of events", is_written, || pair.folder.read("snapshot"));
+    wait_until("the snapshot knows the other member and of events", is_written, || {
+        pair.folder.read("snapshot")
+    });
     second.signal("KILL");
     second.wait();
     pair.wait_for("failed");

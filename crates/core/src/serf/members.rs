@@ -422,6 +422,21 @@ mod tests {
         assert_eq!(members.status(b"b"), Status::Leaving);
     }
 
+    /// It is heard of its return before the membership layer finds it. Whoever is told then that it left would take
+    /// that for a later leave.
+    #[test]
+    fn who_has_announced_its_return_is_not_listed_as_left() {
+        let mut members = table(Status::Left);
+        let mut listed = Vec::new();
+        members.leave_intent(b"b", at(6), Some(b"a"), NOW).unwrap();
+        listed.push(members.table[&b"b"[..]].is_listed_as_left());
+        members.join_intent(b"b", at(7), None, NOW).unwrap();
+        listed.push(members.table[&b"b"[..]].is_listed_as_left());
+        members.leave_intent(b"b", at(8), Some(b"a"), NOW).unwrap();
+        listed.push(members.table[&b"b"[..]].is_listed_as_left());
+        assert_eq!((members.status(b"b"), listed), (Status::Left, vec![true, false, true]));
+    }
+
     /// Each of two nodes that know who left takes the other's time for one earlier than the leave.
     #[test]
     fn what_is_concluded_does_not_climb() {

@@ -64,7 +64,7 @@ use std::net::SocketAddr;
 /// How long intents about unknown names are remembered (gossip.md 17.2).
 const INTENT_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Between the look at a long queue and the next (gossip.md 13.18).
+/// Between two looks at a long queue (gossip.md 13.18).
 const QUEUE_CHECK: Duration = Duration::from_secs(30);
 
 /// From this depth on a queue is long (gossip.md 13.18).
@@ -392,9 +392,7 @@ impl Serf {
         if bytes.len() > self.settings.gossip_room {
             return cx.note(Note::TooLongToGossip { queue: queue.name(), length: bytes.len() });
         }
-        if let Some(note) = cx.broadcasts.push_serf(queue, bytes, token) {
-            cx.note(note);
-        }
+        cx.broadcasts.push_serf(queue, bytes, token);
         if cx.broadcasts.depth(queue) >= QUEUE_WARNING && !self.timers.contains(Due::QueueCheck) {
             self.timers.set(Due::QueueCheck, cx.now + QUEUE_CHECK);
         }
@@ -423,8 +421,13 @@ impl Serf {
         }
     }
 
+    /// Says how long the queues are and what they dropped: not more often, whatever the flood.
     fn check_queues(&mut self, cx: &mut Cx<'_>) {
         for queue in SerfQueue::ALL {
+            let dropped = cx.broadcasts.take_dropped(queue);
+            if dropped > 0 {
+                cx.note(Note::QueueFull { queue: queue.name(), dropped });
+            }
             let depth = cx.broadcasts.depth(queue);
             if depth >= QUEUE_WARNING {
                 cx.note(Note::QueueDepth { queue: queue.name(), depth });

@@ -50,7 +50,8 @@ fn an_answer_that_fits_no_datagram_is_refused() {
     lab.run_for(Duration::from_secs(1));
     assert!(lab.take_events(1).iter().any(|event| matches!(event, Event::Query { .. })));
     let respond = |length| Command::Respond { key: asked, payload: vec![b'x'; length].into() };
-    let Reply::Failed(CommandError::ResponseTooLong { limit, .. }) = lab.command(1, respond(limits::DATAGRAM))
+    let Reply::Failed(CommandError::ResponseTooLong { limit, .. }) =
+        lab.command(1, respond(limits::DATAGRAM))
     else {
         panic!("it was not refused");
     };

@@ -28,6 +28,7 @@ mod garbage_has_no_effect;
 mod keys_are_changed_on_every_member;
 mod lab;
 mod old_events_are_not_delivered_again;
+mod settings_have_their_effect;
 mod what_a_node_does_is_measured;
 mod what_fits_into_no_packet_is_refused;
 mod who_comes_back_is_not_held_for_leaving;

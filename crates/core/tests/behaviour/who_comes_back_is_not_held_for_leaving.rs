@@ -32,15 +32,13 @@ fn by_a_newcomer_who_asks_somebody_who_does_not_know_yet() {
     }
 }
 
-/// Two nodes say at the same Lamport time that it is back and that it left, and each is heard first by somebody.
+/// An operator declares it as left while it is started again, before anybody has missed it: two nodes may say at the
+/// same Lamport time that it is back and that it left, and some hear the one first and some the other.
 #[test]
 fn by_those_who_are_told_at_the_same_time_that_it_left() {
     for steps in 0..6 {
         let mut lab = Lab::cluster(3);
         lab.kill(2);
-        lab.run_until("it has failed", Duration::from_mins(1), |lab| {
-            (0..2).all(|index| lab.status(index, "node2") == Status::Failed)
-        });
         let again = lab.add(config("node2", 2));
         [0, again].iter().for_each(|other| lab.cut(1, *other));
         for name in (0..steps).map(|step| format!("step{step}")).chain(["node2".to_owned()]) {
