@@ -243,6 +243,9 @@ impl Agent {
                 return with_cx!(self, out, |cx| {
                     cx.announce(&message);
                     cx.announce("Failed to reload configs");
+                    let why: Vec<&str> = message.split_whitespace().collect();
+                    let text = format!("configuration not read again: {}", why.join(" "));
+                    cx.log(Level::Err, "agent", &escape::line(text.as_bytes()));
                 });
             }
         };
@@ -269,6 +272,7 @@ impl Agent {
             for warning in plan.warnings {
                 cx.log(Level::Warn, "agent", &escape::line(warning.as_bytes()));
             }
+            cx.log(Level::Info, "agent", "configuration read again");
         });
     }
 

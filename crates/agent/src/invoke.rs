@@ -106,18 +106,21 @@ impl Invoker {
         self.runs.values().map(Run::deadline).min()
     }
 
-    /// The configuration was read again: from now on these are the handlers. Those that were there before, with the
-    /// same filter and command, keep what waits for them and their numbers; what waits for others is dropped. Scripts
-    /// that run go on as they were started.
+    /// The configuration was read again: from now on these are the handlers. One that was there before, with the same
+    /// filter and command, keeps what waits for it. Of the others, a new one stands in for an old one with its
+    /// filter, so that a changed command loses no event and runs after the script that it replaces. What waits for
+    /// those that are left is dropped. Scripts that run go on as they were started.
     pub(crate) fn replace_handlers(&mut self, handlers: &[Handler], cx: &mut Cx<'_>) {
         let mut before = std::mem::take(&mut self.lanes);
-        for handler in handlers {
-            let lane = match before.iter().position(|lane| lane.is_for(handler)) {
-                Some(at) => before.remove(at).with(handler),
-                None => Lane::new(self.next_lane, handler),
-            };
+        let mut take = |handler: &Handler, is_wanted: fn(&Lane, &Handler) -> bool| {
+            let at = before.iter().position(|lane| is_wanted(lane, handler))?;
+            Some(before.remove(at).with(handler))
+        };
+        let same: Vec<Option<Lane>> = handlers.iter().map(|handler| take(handler, Lane::is_for)).collect();
+        for (handler, same) in handlers.iter().zip(same) {
+            let lane = same.or_else(|| take(handler, Lane::has_filter_of));
+            self.lanes.push(lane.unwrap_or_else(|| Lane::new(self.next_lane, handler)));
             self.next_lane += 1;
-            self.lanes.push(lane);
         }
         for lane in before {
             let dropped = lane.give_up(cx);
@@ -174,7 +177,7 @@ impl Invoker {
     fn end(&mut self, run: Run, end: End<'_>, cx: &mut Cx<'_>) {
         let (exit, took) = run.report(end, cx);
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == run.lane) {
-            lane.on_end(exit, took);
+            lane.on_end(&run.handler, exit, took);
         }
         if let Some((asked, place)) = run.query {
             let answer = if exit == Exit::Status(0) { end.output } else { b"" };
@@ -320,7 +323,7 @@ mod tests {
         }
         bench.ends(0, b"");
         assert_eq!(bench.started(), ["goes a", "goes b"]);
-        bench.replace(&["user=new", "{queue=3}user=stays"]);
+        bench.replace(&["user:e=new", "{queue=3}user=stays"]);
         let dropping = "[WARN] agent: Script 'goes' is no event handler any more, dropping 2 events\n";
         assert!(bench.printed.ends_with(dropping), "{}", bench.printed);
         assert_eq!(bench.counters.handlers_dropped, 4);
@@ -336,6 +339,23 @@ mod tests {
         assert_eq!(bench.started()[2..], ["stays c", "stays d", "new e", "stays e"]);
         let [new, stays] = bench.counters.handlers[..] else { panic!("there are two handlers") };
         assert_eq!((new.runs, stays.runs, stays.waiting), (1, 3, 0));
+    }
+
+    #[test]
+    fn of_handlers_with_one_filter_those_that_stay_are_found_first() {
+        let mut bench = Bench::new(&["user=old", "user=stays", "user=older"]);
+        bench.fire("a");
+        bench.fire("b");
+        bench.replace(&["user=stays", "user=new"]);
+        let dropping = "[WARN] agent: Script 'older' is no event handler any more, dropping 2 events\n";
+        assert!(bench.printed.ends_with(dropping), "{}", bench.printed);
+        for index in 0..4 {
+            bench.ends(index, b"");
+        }
+        assert_eq!(bench.started(), ["old a", "stays a", "new b", "stays b"], "in the order of events");
+        let [stays, new] = bench.counters.handlers[..] else { panic!("there are two handlers") };
+        assert_eq!((stays.runs, new.runs), (2, 1), "what the old command did is not the new one's");
+        assert_eq!((stays.running, new.running), (0, 0));
     }
 
     #[test]

@@ -192,7 +192,8 @@ impl Joins {
         if join.purpose.is_quiet() {
             let brought = cx.node.live_nodes().saturating_sub(join.live_before);
             if brought > 0 && !ended.reached.is_empty() {
-                let text = format!("seeds {} brought {brought} more live members", shown(&ended.reached));
+                let members = if brought == 1 { "live member" } else { "live members" };
+                let text = format!("seeds {} brought {brought} more {members}", shown(&ended.reached));
                 cx.log(Level::Info, "agent", &text);
             }
         }
@@ -358,7 +359,7 @@ mod tests {
              \t* Failed to resolve nobody: lookup nobody: no such host\n\
              \t* Failed to join 10.0.0.1: dial tcp 10.0.0.1:1: i/o timeout\n\
              \t* Failed to join 10.0.0.2: read tcp 10.0.0.2:1: i/o timeout\n\
-             \t* Failed to join 10.0.0.5: the peer closed the connection without an answer\n\n"
+             \t* Failed to join 10.0.0.5: the peer closed the connection without an answer (is its label or key another?)\n\n"
         );
     }
 

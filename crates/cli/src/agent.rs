@@ -42,13 +42,8 @@ const SETUP_FAILED: &str = "Failed to setup the Serf agent";
 /// Runs an agent with these flags; `program` is the name of the caller.
 /// Returns the exit status.
 pub(crate) fn run(args: &AgentArgs, program: &str) -> u8 {
-    if !args.ignored.is_empty() {
-        let words: Vec<String> = args.ignored.iter().map(Text::to_string).collect();
-        // A closed stderr is no reason not to run.
-        let _ = writeln!(io::stderr(), "{program} agent: ignoring these words: {}", words.join(" "));
-    }
     let mut console = Console::default();
-    match start(args, &mut console) {
+    match start(args, program, &mut console) {
         Ok(boot) => villein_rt_smol::run(boot).unwrap_or_else(|error| {
             console.say(&format!("{FAILED}: {}", os_words(&error)));
             1
@@ -121,8 +116,8 @@ struct Opened {
 }
 
 /// The start up to the first input; `Err` is the message for the operator.
-fn start(args: &AgentArgs, console: &mut Console) -> Result<Boot, String> {
-    let settled = settle(args, console)?;
+fn start(args: &AgentArgs, program: &str, console: &mut Console) -> Result<Boot, String> {
+    let settled = settle(args, program, console)?;
     console.say("Starting Serf agent...");
     let (file, place) = (&settled.sources.merged, &settled.place);
     let host_name = machine::host_name();
@@ -171,10 +166,15 @@ fn start(args: &AgentArgs, console: &mut Console) -> Result<Boot, String> {
 }
 
 /// Reads all settings, and checks what is checked before the agent says that it starts.
-fn settle(args: &AgentArgs, console: &mut Console) -> Result<Settled, String> {
+fn settle(args: &AgentArgs, program: &str, console: &mut Console) -> Result<Settled, String> {
     let typed = File { log_format: args.log_format.clone(), ..File::default() };
     console.format = check::log_format_of_start(&[], &typed);
     let mut sources = settings::sources(args)?;
+    if !args.ignored.is_empty() {
+        let words: Vec<String> = args.ignored.iter().map(Text::to_string).collect();
+        // A closed stderr is no reason not to run.
+        let _ = writeln!(io::stderr(), "{program} agent: ignoring these words: {}", words.join(" "));
+    }
     let read = files::read_config(&sources.paths)?;
     console.format = check::log_format_of_start(&read, &sources.flags);
     let Merged { file, skipped } = check::merge(&read, &sources.flags)?;
@@ -259,7 +259,8 @@ fn keyring(path: &Path, given: Option<&Given>, lines: &mut Vec<(Level, String)>)
     let keyring = check::kept_keys(&bytes, given)?;
     if given.is_some() {
         let text = format!(
-            "the encryption key is one of {shown}: leave it out, or the agent will not start when it is not any more"
+            "the encryption key is also in the keyring file {shown}, which counts: leave the key out, or the agent \
+             will not start any more once it is removed from there"
         );
         lines.push((Level::Warn, text));
     }

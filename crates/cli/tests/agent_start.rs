@@ -291,7 +291,10 @@ fn a_keyring_file_begins_with_the_key_that_is_given() {
     // A restart with the same flags, also after another key has become the primary one.
     write(&folder, "k.json", &format!("[\"{second}\", \"{first}\"]"));
     let text = log(&flags(first));
-    assert!(text.contains("[WARN] agent: the encryption key is one of k.json: leave it out"), "{text}");
+    assert!(
+        text.contains("[WARN] agent: the encryption key is also in the keyring file k.json, which counts: "),
+        "{text}"
+    );
     assert!(text.contains("Restored keyring with 2 keys"), "{text}");
     assert!(log(&flags(first)[..1]).contains("Restored keyring with 2 keys"));
     write(&folder, "k.json", &format!("[\"{second}\"]"));

@@ -78,15 +78,14 @@ fn rows<'a>(section: &'a str, before: &str) -> Vec<&'a str> {
     section.lines().filter_map(|line| line.strip_prefix(&start)?.split('`').next()).collect()
 }
 
-/// The flags in the list of a help text, without dashes.
+/// The flags that a help text lists, without dashes.
 fn flags(help: &str) -> Vec<&str> {
-    let is_part = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-    let list = help.split_once("Options:").map_or("", |(_, rest)| rest.split("\n\n").next().unwrap_or(rest));
-    let names = list.split(' ').filter_map(|word| word.trim_start_matches('[').strip_prefix("--"));
+    let labels = help.lines().filter_map(|line| line.strip_prefix("  ")?.split("  ").next());
+    let names = labels.flat_map(|label| label.split(", ")).filter_map(|name| name.strip_prefix('-'));
+    let mut names: Vec<&str> = names.map(|name| name.split('=').next().unwrap_or(name)).collect();
+    names.sort_unstable();
+    names.dedup();
     names
-        .map(|word| &word[..word.find(|letter| !is_part(letter)).unwrap_or(word.len())])
-        .filter(|&name| name != "help")
-        .collect()
 }
 
 #[test]

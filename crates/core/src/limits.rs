@@ -115,12 +115,9 @@ pub const EXPRESSIONS_PROGRAM: usize = 256 << 10;
 /// Keys in one ring. Every packet under an unknown key costs one attempt each (gossip.md 6.2).
 pub const KEYS: usize = 64;
 
-/// Bytes of an answer to a query where nobody has configured others. Agents of the reference that hold more keys than
-/// one such answer lists, and fewer than [`LISTED_KEYS`], die when they are asked for them (gossip.md 13.11, 20.1).
+/// Bytes of an answer to a query where nobody has configured others. A ring whose list is longer must not come about:
+/// agents of the reference with such a ring die when they are asked for it (gossip.md 13.11, 20.1).
 pub const KEY_LIST: usize = 1024;
-
-/// With as many keys those agents leave some out, as others do with fewer.
-pub const LISTED_KEYS: usize = 40;
 
 /// Layers of compound and compression within one packet (gossip.md 4.2). Senders use two.
 pub const PACKET_LAYERS: usize = 4;

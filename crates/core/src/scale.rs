@@ -27,12 +27,12 @@ pub(crate) fn push_pull_interval(base: Duration, n: usize) -> Duration {
         reach = reach.saturating_mul(2);
         factor += 1;
     }
-    base * factor
+    base.saturating_mul(factor)
 }
 
 /// The default time of a query in a cluster of `n` (gossip.md 13.10).
 pub(crate) fn query_timeout(gossip_interval: Duration, n: usize) -> Duration {
-    gossip_interval * 16 * ceil_log10(n + 1)
+    gossip_interval.saturating_mul(16 * ceil_log10(n + 1))
 }
 
 #[cfg(test)]

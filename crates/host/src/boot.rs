@@ -120,9 +120,9 @@ impl Boot {
         machine::allow_open_files();
         machine::keep_descriptors();
         let clock = Clock::new();
-        let agent = Agent::new(config, seed()?, kept.restored, clock.now());
         let (sender, inbox) = inbox();
-        let console = Console::new(out, sender.clone())?;
+        let console = Console::new(out, sender.clone())?.with_format(config.log_format);
+        let agent = Agent::new(config, seed()?, kept.restored, clock.now());
         let outlets = Outlets::new(kept.snapshot, kept.sinks, sender.clone())?;
         let driver = Driver::new(agent, clock, (sender.clone(), inbox), console, outlets);
         Ok(Boot { driver, inbox: sender, sockets })

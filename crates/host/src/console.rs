@@ -1,4 +1,5 @@
-//! Standard output, and standard error, written by a thread: whoever reads it slowly, or not at all, does not stop the agent.
+//! Standard output, and standard error, written by a thread: whoever reads it slowly, or not at all, does not stop
+//! the agent.
 //!
 //! Invariant: what is printed appears whole and in order; when too much waits, the newest is dropped,
 //! and the next piece that finds room says how many were.
@@ -10,11 +11,13 @@ use std::io::{self, Write};
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Instant;
+use villein_agent::config::LogFormat;
 
 /// Prints pieces of text in order.
 #[derive(Debug)]
 pub struct Console {
     writer: Option<Worker<Vec<u8>>>,
+    format: LogFormat,
     dropped: u64,
 }
 
@@ -38,7 +41,12 @@ impl Console {
                 let _ = inbox.put_blocking(Arrival::OutputClosed);
             }
         })?;
-        Ok(Console { writer: Some(writer), dropped: 0 })
+        Ok(Console { writer: Some(writer), format: LogFormat::Text, dropped: 0 })
+    }
+
+    /// What is said here besides is in the form of the log that is printed.
+    pub fn with_format(self, format: LogFormat) -> Console {
+        Console { format, ..self }
     }
 
     /// Prints these bytes.
@@ -46,8 +54,12 @@ impl Console {
         let Some(writer) = &self.writer else { return };
         let mut piece = Vec::new();
         if self.dropped > 0 {
-            piece =
-                format!("==> Output was not read in time: {} pieces are missing here\n", self.dropped).into();
+            let what = format!("Output was not read in time: {} pieces are missing here", self.dropped);
+            let line = match self.format {
+                LogFormat::Text => format!("==> {what}"),
+                LogFormat::Json => format!(r#"{{"level":"WARN","component":"agent","message":"{what}"}}"#),
+            };
+            piece = (line + "\n").into();
         }
         piece.extend_from_slice(bytes);
         match writer.give(piece) {
@@ -123,26 +135,30 @@ mod tests {
 
     #[test]
     fn a_reader_that_sleeps_costs_output_and_nothing_else() {
-        let (sender, _inbox) = inbox();
-        let (mut reader, writer) = io::pipe().expect("a pipe");
-        let mut console = Console::new(writer, sender).expect("a thread");
-        // More than the queue and any pipe hold.
-        for _ in 0..3 * limits::CONSOLE {
-            console.print(&[b'x'; 2000]);
+        for (format, said) in
+            [(LogFormat::Text, " pieces are missing here\n"), (LogFormat::Json, " here\"}\n")]
+        {
+            let (sender, _inbox) = inbox();
+            let (mut reader, writer) = io::pipe().expect("a pipe");
+            let mut console = Console::new(writer, sender).expect("a thread").with_format(format);
+            // More than the queue and any pipe hold.
+            for _ in 0..3 * limits::CONSOLE {
+                console.print(&[b'x'; 2000]);
+            }
+            assert!(console.dropped > 0);
+            let drain = thread::spawn(move || {
+                let mut text = Vec::new();
+                reader.read_to_end(&mut text).expect("a pipe can be read");
+                text
+            });
+            while console.dropped > 0 {
+                thread::yield_now();
+                console.print(b"last\n");
+            }
+            console.finish();
+            let text = drain.join().expect("it only reads");
+            assert!(text.ends_with(format!("{said}last\n").as_bytes()));
         }
-        assert!(console.dropped > 0);
-        let drain = thread::spawn(move || {
-            let mut text = Vec::new();
-            reader.read_to_end(&mut text).expect("a pipe can be read");
-            text
-        });
-        while console.dropped > 0 {
-            thread::yield_now();
-            console.print(b"last\n");
-        }
-        console.finish();
-        let text = drain.join().expect("it only reads");
-        assert!(text.ends_with(b"pieces are missing here\nlast\n"));
     }
 
     /// Takes three bytes at a time, and refuses every second attempt.

@@ -38,7 +38,7 @@ pub(crate) struct HandlerCounts {
     pub(crate) dropped: u64,
     /// Events that wait.
     pub(crate) waiting: usize,
-    /// Scripts that run.
+    /// Scripts that run, also of the command that stood here before: they count among those that may run at once.
     pub(crate) running: usize,
     /// How the last script ended, and how long it ran.
     pub(crate) last: Option<(Exit, Duration)>,
@@ -86,9 +86,20 @@ impl Lane {
         self.handler.filter == handler.filter && self.handler.command == handler.command
     }
 
-    /// The same lane with the options of `handler`.
+    /// Whether it has the events that this handler wants.
+    pub(super) fn has_filter_of(&self, handler: &Handler) -> bool {
+        self.handler.filter == handler.filter
+    }
+
+    /// The same lane for `handler`, with what waits and what runs, so that events keep their order. The numbers are
+    /// those of a command: another one begins anew.
     pub(super) fn with(self, handler: &Handler) -> Lane {
-        Lane { handler: Arc::new(handler.clone()), ..self }
+        let lane = Lane { handler: Arc::new(handler.clone()), ..self };
+        if lane.handler.command == self.handler.command {
+            return lane;
+        }
+        let counts = HandlerCounts { running: lane.counts.running, ..HandlerCounts::default() };
+        Lane { counts, losses: Throttle::default(), ..lane }
     }
 
     /// Whether one more of its scripts may run.
@@ -117,10 +128,12 @@ impl Lane {
         Some((waiting, self.handler.clone(), self.id))
     }
 
-    /// One of its scripts does not run any more.
-    pub(super) fn on_end(&mut self, exit: Exit, took: Duration) {
+    /// A script that was started for `handler`, as it was then, does not run any more.
+    pub(super) fn on_end(&mut self, handler: &Handler, exit: Exit, took: Duration) {
         self.counts.running -= 1;
-        self.counts.add(exit, took);
+        if handler.command == self.handler.command {
+            self.counts.add(exit, took);
+        }
     }
 
     /// Appends the job of an event; gives those that were dropped to make room.

@@ -3,11 +3,11 @@
 use crate::lab::{Lab, config, contains};
 use villein_agent::config::settings::{self, Merged};
 use villein_agent::config::{Config, File, Sources};
-use villein_agent::io::{ConfigFile, Input, Signal};
+use villein_agent::io::{ChildStatus, ConfigFile, Input, Signal, Spawn};
 use villein_core::text::Text;
 use villein_core::time::Duration;
 use villein_rpc::Request;
-use villein_rpc::request::{TagChange, UserEvent};
+use villein_rpc::request::{Query, TagChange, UserEvent};
 use villein_rpc::response::TextMap;
 
 const FILE: &str = "h.json";
@@ -41,7 +41,19 @@ fn reload(lab: &mut Lab, text: &str) -> String {
     let printed = lab.log_since(mark);
     let always = "==> Caught signal: hangup\n==> Reloading configuration...";
     let rest = printed.strip_prefix(always).unwrap_or_else(|| panic!("{printed}"));
-    rest.trim_start_matches('\n').to_owned()
+    without_outcome(rest, !rest.contains("==> Failed to reload configs"))
+}
+
+/// What is printed besides the line of the log that tells the outcome.
+fn without_outcome(printed: &str, worked: bool) -> String {
+    let outcome = if worked {
+        "[INFO] agent: configuration read again"
+    } else {
+        "[ERR] agent: configuration not read again: "
+    };
+    let (told, rest): (Vec<&str>, Vec<&str>) = printed.lines().partition(|line| line.starts_with(outcome));
+    assert_eq!(told.len(), 1, "{printed}");
+    rest.join("\n").trim_start_matches('\n').to_owned()
 }
 
 fn tags(lab: &Lab) -> String {
@@ -61,8 +73,20 @@ fn ran(lab: &mut Lab, event: &str) -> Option<String> {
     lab.request(1, 8, &Request::Event(UserEvent { name: event.into(), payload: None, coalesce: false }));
     lab.take(1);
     let (id, spawn) = lab.spawned.get(before)?.clone();
-    lab.child_exits(id, villein_agent::io::ChildStatus::Exited(0), b"");
+    lab.child_exits(id, ChildStatus::Exited(0), b"");
     Some(String::from_utf8_lossy(&spawn.command).into_owned())
+}
+
+fn fire(lab: &mut Lab, payload: &str) {
+    let event = UserEvent { name: "x".into(), payload: Some(payload.into()), coalesce: false };
+    lab.request(1, 8, &Request::Event(event));
+}
+
+/// Each script that was started, with the payload of its event.
+fn started(lab: &Lab) -> Vec<String> {
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    let line = |spawn: &Spawn| format!("{} {}", shown(&spawn.command), shown(&spawn.stdin));
+    lab.spawned.iter().map(|(_, spawn)| line(spawn)).collect()
 }
 
 fn set_tag(lab: &mut Lab, name: &str, value: &str) {
@@ -95,6 +119,55 @@ fn level_handlers_and_tags_are_taken_over() {
 }
 
 #[test]
+fn a_changed_command_runs_for_the_events_that_wait() {
+    let file = |name: &str| format!(r#"{{"event_handlers": ["user:x={name}", "query:q=ask-{name}"]}}"#);
+    let mut lab = Lab::new(started_with(&file("old")));
+    lab.client(1);
+    fire(&mut lab, "e1");
+    fire(&mut lab, "e2");
+    let payload = Some(b"q1".to_vec());
+    let query = Query { name: "q".into(), payload, timeout: 9_000_000_000, ..Query::default() };
+    lab.request(1, 2, &Request::Query(query));
+    fire(&mut lab, "e3");
+
+    assert_eq!(reload(&mut lab, &file("new")), "", "nothing is dropped");
+    fire(&mut lab, "e4");
+    let counts = "timeouts=0 dropped=0 waiting=3 running=1 last_exit=- last_ms=- command=new";
+    assert!(info_has(&mut lab, &format!("runs=0 failed=0 {counts}")), "the old script is waited for");
+    let expected = ["old e1", "new e2", "ask-new q1", "new e3", "new e4"];
+    for count in 1..=expected.len() {
+        assert_eq!(started(&lab), expected[..count], "one at a time");
+        let (id, _) = lab.spawned[count - 1];
+        let output = if count == 3 { &b"of the new one"[..] } else { b"" };
+        lab.take(1);
+        lab.child_exits(id, ChildStatus::Exited(0), output);
+        assert_eq!(contains(&lab.take(1), b"of the new one"), count == 3, "the query is answered");
+    }
+    assert_eq!(lab.spawned.len(), expected.len());
+    let counts = "timeouts=0 dropped=0 waiting=0 running=0 last_exit=0 last_ms=0 command=new";
+    assert!(info_has(&mut lab, &format!("runs=3 failed=0 {counts}")), "the old script is not the new one's");
+}
+
+#[test]
+fn a_slow_script_is_not_overtaken_by_the_command_that_replaces_it() {
+    let file = |handler: &str| format!(r#"{{"event_handlers": ["{handler}"]}}"#);
+    let mut lab = Lab::new(started_with(&file("user=old")));
+    lab.client(1);
+    fire(&mut lab, "e1");
+    lab.pass(Duration::from_secs(2));
+    assert_eq!(reload(&mut lab, &file("user=new")), "");
+    fire(&mut lab, "e2");
+    assert_eq!(reload(&mut lab, &file("user=newer")), "");
+    fire(&mut lab, "e3");
+    assert_eq!(started(&lab), ["old e1"], "it has no turn any more, and is waited for");
+    let (id, _) = lab.spawned[0];
+    lab.child_exits(id, ChildStatus::Exited(0), b"");
+    assert_eq!(started(&lab), ["old e1", "newer e2"]);
+    let dropping = "[WARN] agent: Script 'newer' is no event handler any more, dropping 1 events";
+    assert_eq!(reload(&mut lab, &file("user:y=newer")), dropping, "other events are wanted");
+}
+
+#[test]
 fn what_the_start_would_refuse_changes_nothing() {
     let first = r#"{"tags": {"role": "web"}, "event_handlers": ["user:one=echo one"]}"#;
     let mut lab = Lab::new(started_with(first));
@@ -115,7 +188,7 @@ fn what_the_start_would_refuse_changes_nothing() {
     let mark = lab.printed.len();
     let why = "Error reading 'h.json': open h.json: no such file or directory";
     lab.give(Input::ConfigRead(Err(why)));
-    assert_eq!(lab.log_since(mark), format!("==> {why}\n{failed}"));
+    assert_eq!(without_outcome(&lab.log_since(mark), false), format!("==> {why}\n{failed}"));
     assert_eq!(tags(&lab), "dc=east,role=web");
     assert_eq!(ran(&mut lab, "one"), Some("echo one".to_owned()));
 }

@@ -26,6 +26,16 @@ pub(super) fn all(file: &File, name: &Text, handlers: &[Handler], rpc: &Rpc) -> 
             "RPC listens on '{shown}' without rpc_auth: anybody who reaches this address controls this agent"
         ));
     }
+    let encrypts = file.encrypt_key.is_some() || file.keyring_file.is_some();
+    let verified = [
+        ("gossip_verify_outgoing", file.gossip_verify_outgoing, "this agent sends in plain text"),
+        ("gossip_verify_incoming", file.gossip_verify_incoming, "this agent accepts plain text"),
+    ];
+    for (setting, verified, effect) in verified {
+        if encrypts && verified == Some(false) {
+            warnings.push(format!("{setting} is false: {effect} although it has keys"));
+        }
+    }
     let kept = [("tags", &file.tags_file), ("keyring", &file.keyring_file)];
     for (what, path) in kept {
         if let Some(why) = path.as_deref().and_then(|path| files::check_savable(path).err()) {
@@ -80,6 +90,24 @@ fn script_trouble(command: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_are_not_insisted_on() {
+        let rpc = villein_host::bind::rpc("127.0.0.1:0").expect("there is a free port");
+        let open = File {
+            gossip_verify_outgoing: Some(false),
+            gossip_verify_incoming: Some(false),
+            ..File::default()
+        };
+        let name = Text::from("a");
+        assert_eq!(all(&open, &name, &[], &rpc), [""; 0], "without keys there is nothing to insist on");
+        let keyed = File { encrypt_key: Some("key".into()), ..open };
+        let wanted = [
+            "gossip_verify_outgoing is false: this agent sends in plain text although it has keys",
+            "gossip_verify_incoming is false: this agent accepts plain text although it has keys",
+        ];
+        assert_eq!(all(&keyed, &name, &[], &rpc), wanted);
+    }
 
     #[test]
     fn names_that_cause_trouble() {

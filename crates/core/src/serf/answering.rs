@@ -82,11 +82,6 @@ impl Answering {
         Ok(())
     }
 
-    /// Whether the query is remembered.
-    fn knows(&self, query: &Query<'_>) -> bool {
-        self.ring.holds(query.ltime, |id| *id == query.id)
-    }
-
     /// Whether the query is news. A note says why it must be dropped.
     fn hear(&mut self, query: &Query<'_>) -> Result<bool, Note> {
         let ltime = query.ltime;
@@ -146,10 +141,6 @@ impl Serf {
         };
         if is_harmful(query) {
             return cx.note(Note::SerfMalformed { why: "a key query without a request".to_owned() });
-        }
-        // Most queries come many times, and their filters cost memory to look at.
-        if self.answering.knows(query) {
-            return;
         }
         let allowance = match filters::allowance(query) {
             Ok(allowance) => allowance,

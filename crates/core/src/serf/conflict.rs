@@ -151,7 +151,7 @@ impl Serf {
                 cx.note(Note::NameConflictUndecided { matching, responses });
                 if let Some(turns) = self.rival.turn(self.home.socket_addr(), responses) {
                     let vote = query_timeout(self.settings.gossip_interval, self.members.len());
-                    self.timers.set(Due::NameCheck, cx.now + vote * turns);
+                    self.timers.set(Due::NameCheck, cx.now + vote.saturating_mul(turns));
                 }
             }
             Outcome::Won => {

@@ -2,7 +2,8 @@
 //!
 //! The answer always goes out, also when there are no keys or the request is no request; if the keys are kept in a
 //! file, it goes out when that has been written or could not be. No key bytes reach a note; only the list query
-//! hands keys out, to those who hold one already.
+//! hands keys out, to those who hold one already. A ring grows only as far as every member can list it: agents of
+//! the reference die of a list query when their list does not fit into an answer (gossip.md 20.1).
 
 use super::Serf;
 use super::answering::Asker;
@@ -23,6 +24,11 @@ const EMPTY_KEYRING: &str = "Keyring is empty (encryption not enabled)";
 /// Follows the reason why a keyring was not written: the reference does not say this.
 const UNKEPT: &str = " (changed in memory, undone by a restart)";
 const TOO_MANY_UNKEPT: &str = "Failed to write keyring file: too many changes wait to be written";
+/// As many keys are needed to replace one by another, whatever fits into an answer.
+const KEYS_LEAST: usize = 2;
+/// Bytes that a key takes in a list at least: what the reference divides the room by, to begin with so many keys when
+/// it shortens a list (gossip.md 13.11).
+const LISTED_KEY: usize = 25;
 
 /// What is to be done with the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +93,67 @@ impl Unkept {
     }
 }
 
+/// What a list of all keys must fit into, whichever member gives it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ListRoom {
+    /// Bytes of an answer.
+    limit: usize,
+    /// Bytes of the longest name of a member.
+    name: usize,
+}
+
+impl ListRoom {
+    /// Whether all members can list these keys. Agents of the reference begin to shorten a list at a fixed number of
+    /// keys, and die if they have fewer and even those do not fit.
+    pub(super) fn check_list(self, keys: &[Key]) -> Result<(), CommandError> {
+        if keys.len() >= self.limit / LISTED_KEY || self.holds(keys) {
+            return Ok(());
+        }
+        Err(CommandError::TooManyKeys(keys.len()))
+    }
+
+    /// Whether all members could list the keys with one more. One that is there already adds nothing, and for what
+    /// is no key there are better words.
+    pub(super) fn check_install(self, keyring: &Keyring, more: &[u8]) -> Result<(), CommandError> {
+        match Key::from_bytes(more) {
+            Ok(more) if keyring.keys().len() >= KEYS_LEAST && !keyring.keys().contains(&more) => {
+                self.check_list(&[keyring.keys(), &[more]].concat())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether these keys fit, with any of them as the primary one, and late in the life of the cluster.
+    fn holds(self, keys: &[Key]) -> bool {
+        let texts: Vec<String> = keys.iter().map(Key::to_base64).collect();
+        let primary_key =
+            texts.iter().map(String::as_bytes).max_by_key(|text| text.len()).unwrap_or_default();
+        let listed = KeyResponse {
+            result: true,
+            keys: Some(texts.iter().map(String::as_bytes).collect()),
+            primary_key,
+            ..KeyResponse::default()
+        };
+        let (payload, from) = (encoded(&listed), vec![b'n'; self.name]);
+        let (ltime, id) = (u64::MAX, u32::MAX);
+        let response = Response { ltime, id, from: &from, flags: 0, payload: Some(&payload) };
+        let mut answer = Vec::new();
+        encode_serf(&SerfMessage::Response(response), &mut answer);
+        answer.len() <= self.limit
+    }
+}
+
 impl Serf {
+    /// What a list of the keys must fit into. Other members may have a shorter limit than this one, but no longer
+    /// one by default.
+    pub(super) fn list_room(&self) -> ListRoom {
+        let names = self.members.entries().map(|entry| entry.member.name.len());
+        ListRoom {
+            limit: self.settings.query_response_size_limit.min(limits::KEY_LIST),
+            name: names.fold(self.home.name.len(), usize::max),
+        }
+    }
+
     /// Changes the keyring as an asker wants it, and answers: at once, or when the change is kept.
     pub(super) fn change_keys(
         &mut self,
@@ -100,7 +166,7 @@ impl Serf {
         if cx.codec.keyring().is_some() {
             cx.note(Note::KeyQuery { name: operation.name() });
         }
-        let mut outcome = change(operation, request, cx.codec.keyring_mut());
+        let mut outcome = change(operation, request, self.list_room(), cx.codec.keyring_mut());
         if outcome.is_ok() && self.settings.keyring_file {
             let (token, is_held) = self.unkept.hold(asker, operation, deadline, cx.now);
             let keys = cx.codec.keyring().map_or_else(Vec::new, |keyring| keyring.keys().to_vec());
@@ -148,7 +214,12 @@ impl Serf {
 }
 
 /// Changes the keyring.
-fn change(operation: KeyOperation, request: &[u8], keyring: Option<&mut Keyring>) -> Result<(), Failure> {
+fn change(
+    operation: KeyOperation,
+    request: &[u8],
+    room: ListRoom,
+    keyring: Option<&mut Keyring>,
+) -> Result<(), Failure> {
     // The asker learns only that it failed, as with the reference.
     let key = decode_key_request(request).map_err(|error| Failure {
         message: String::new(),
@@ -157,14 +228,15 @@ fn change(operation: KeyOperation, request: &[u8], keyring: Option<&mut Keyring>
     let keyring =
         keyring.ok_or_else(|| Failure { message: NO_KEYRING.to_owned(), why: NO_KEYRING.to_owned() })?;
     let result = match operation {
-        KeyOperation::Install => keyring.install(key),
-        KeyOperation::Use => keyring.make_primary(key),
-        KeyOperation::Remove => keyring.remove(key),
+        KeyOperation::Install => room
+            .check_install(keyring, key)
+            .map_err(|error| error.to_string())
+            .and_then(|()| keyring.install(key).map_err(|error| error.to_string())),
+        KeyOperation::Use => keyring.make_primary(key).map_err(|error| error.to_string()),
+        KeyOperation::Remove => keyring.remove(key).map_err(|error| error.to_string()),
     };
-    result.map_err(|error| Failure {
-        message: error.to_string(),
-        why: format!("Failed to {}: {error}", operation.purpose()),
-    })
+    result
+        .map_err(|message| Failure { why: format!("Failed to {}: {message}", operation.purpose()), message })
 }
 
 /// At most `most` bytes and an ellipsis: the beginning says what failed, the end says why.
@@ -203,30 +275,10 @@ pub(super) fn list(
     if fits(&whole) {
         return (Some(whole), None);
     }
-    // An encoded key takes at least 25 bytes, so that many at most are worth trying.
-    let most = (limit / 25).min(total);
+    let most = (limit / LISTED_KEY).min(total);
     let shorter =
         |count| answer(count, &format!("truncated key list response, showing first {count} of {total} keys"));
     (((0..=most).rev().map(shorter)).find(|bytes| fits(bytes)), None)
-}
-
-/// Whether agents of the reference with these keys die when they are asked to list them. `name` is the longest name
-/// of a member.
-pub(super) fn is_unlistable(keys: &[Key], name: &[u8]) -> bool {
-    let texts: Vec<String> = keys.iter().map(Key::to_base64).collect();
-    let listed = KeyResponse {
-        result: true,
-        keys: Some(texts.iter().map(String::as_bytes).collect()),
-        primary_key: texts.first().map(String::as_bytes).unwrap_or_default(),
-        ..KeyResponse::default()
-    };
-    let payload = encoded(&listed);
-    // The query may be asked late in the life of a cluster.
-    let (ltime, id) = (u64::from(u32::MAX), u32::MAX);
-    let mut answer = Vec::new();
-    let response = Response { ltime, id, from: name, flags: 0, payload: Some(&payload) };
-    encode_serf(&SerfMessage::Response(response), &mut answer);
-    keys.len() < limits::LISTED_KEYS && answer.len() > limits::KEY_LIST
 }
 
 fn encoded(response: &KeyResponse<'_>) -> Vec<u8> {
@@ -254,9 +306,11 @@ mod tests {
         out
     }
 
+    const ROOM: ListRoom = ListRoom { limit: 1024, name: 1 };
+
     /// What an asker is told.
     fn ask(operation: KeyOperation, bytes: &[u8], keyring: Option<&mut Keyring>) -> Result<(), String> {
-        change(operation, bytes, keyring).map_err(|failure| failure.message)
+        change(operation, bytes, ROOM, keyring).map_err(|failure| failure.message)
     }
 
     #[test]
@@ -304,9 +358,52 @@ mod tests {
             (KeyOperation::Remove, [0; 32].to_vec(), "remove key: Removing the primary key is not allowed"),
         ];
         for (operation, key, expected) in rows {
-            let failure = change(operation, &request(&key), Some(&mut keyring)).unwrap_err();
+            let failure = change(operation, &request(&key), ROOM, Some(&mut keyring)).unwrap_err();
             assert_eq!(failure.why, format!("Failed to {expected}"));
         }
+    }
+
+    #[test]
+    fn a_ring_grows_as_far_as_it_can_be_listed() {
+        let mut keyring = ring(1);
+        let mut install = |bytes: &[u8]| ask(KeyOperation::Install, &request(bytes), Some(&mut keyring));
+        assert_eq!((1..).find(|more| install(&[*more; 32]).is_err()), Some(18));
+        assert_eq!(install(&[18; 32]), Err(CommandError::TooManyKeys(19).to_string()));
+        // What is there already needs no room, and for what is no key there are better words.
+        assert_eq!(install(&[17; 32]), Ok(()));
+        assert_eq!(install(&[18; 31]), Err("key size must be 16, 24 or 32 bytes".to_owned()));
+        assert_eq!(ask(KeyOperation::Remove, &request(&[17; 32]), Some(&mut keyring)), Ok(()));
+        assert_eq!(ask(KeyOperation::Install, &request(&[18; 32]), Some(&mut keyring)), Ok(()));
+    }
+
+    #[test]
+    fn every_member_can_list_the_ring_with_any_primary_key() {
+        let most = |limit, name, sizes: [usize; 2], more: usize| {
+            let key = |number: u8, size| Key::from_bytes(&vec![number; size]).unwrap();
+            let mut keyring = Keyring::new(key(0, sizes[0]), [key(1, sizes[1])]).unwrap();
+            let room = ListRoom { limit, name };
+            let full = (2..).find(|number| {
+                let key = vec![*number; more];
+                room.check_install(&keyring, &key).is_err() || keyring.install(&key).is_err()
+            });
+            full.map(usize::from)
+        };
+        assert_eq!(most(1024, 1, [32, 32], 32), Some(18));
+        assert_eq!(most(1024, 200, [32, 32], 32), Some(14));
+        assert_eq!(most(1024, 1, [16, 16], 16), Some(36));
+        assert_eq!(most(1024, 1, [16, 32], 16), most(1024, 1, [32, 16], 16));
+        // Without a second key none could be replaced.
+        assert_eq!(most(100, 1, [32, 32], 32), Some(2));
+        let narrow = ListRoom { limit: 100, name: 1 };
+        assert_eq!(narrow.check_install(&ring(1), &[9; 32]), Ok(()));
+    }
+
+    /// The reference dies of 19 to 39 keys, and shows some of those of a longer ring.
+    #[test]
+    fn lists_that_end_members_are_told_apart() {
+        let refused: Vec<u8> =
+            (1..50).filter(|count| ROOM.check_list(ring(*count).keys()).is_err()).collect();
+        assert_eq!((refused[0], refused.len(), refused.last()), (19, 21, Some(&39)));
     }
 
     #[test]

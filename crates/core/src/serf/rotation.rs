@@ -5,10 +5,8 @@
 //! that was asked is counted once, with its answer or as silent.
 
 use super::asking::Client;
-use super::keys::is_unlistable;
 use super::{Due, Serf};
 use crate::command::{CommandError, CommandId, KeyReport, KeyRequest, QueryParams, Reply};
-use crate::crypto::Key;
 use crate::cx::Cx;
 use crate::limits;
 use crate::swim::Swim;
@@ -125,20 +123,12 @@ impl Serf {
     /// Refuses to ask for a list of keys of which members could die, and to make it as long: one look at the keys
     /// would end all members of an old release. Others are taken to have the keys that this node has.
     fn check_listable(&self, request: &KeyRequest, cx: &Cx<'_>) -> Result<(), CommandError> {
-        let Some(ring) = cx.codec.keyring() else { return Ok(()) };
-        let mut keys = ring.keys().to_vec();
+        let Some(keyring) = cx.codec.keyring() else { return Ok(()) };
         match request {
-            KeyRequest::List => {}
-            KeyRequest::Install(key) => match Key::from_bytes(key.reveal()) {
-                Ok(key) if !keys.contains(&key) => keys.push(key),
-                // Nothing is added, or nothing that is a key.
-                _ => return Ok(()),
-            },
-            KeyRequest::Use(_) | KeyRequest::Remove(_) => return Ok(()),
+            KeyRequest::List => self.list_room().check_list(keyring.keys()),
+            KeyRequest::Install(key) => self.list_room().check_install(keyring, key.reveal()),
+            KeyRequest::Use(_) | KeyRequest::Remove(_) => Ok(()),
         }
-        let names = self.members.entries().map(|entry| entry.member.name.as_bytes());
-        let longest = names.max_by_key(|name| name.len()).unwrap_or_default();
-        if is_unlistable(&keys, longest) { Err(CommandError::TooManyKeys(keys.len())) } else { Ok(()) }
     }
 
     /// All have answered, or their time is over.

@@ -251,7 +251,7 @@ impl Swim {
         self.chosen.extend(self.table.iter().filter(|(_, e)| e.suspicion.is_some()).map(|(idx, _)| idx));
         for idx in &self.chosen {
             if let Some(suspicion) = &mut self.table.get_mut(*idx).suspicion {
-                suspicion.prolong(late + probe_interval);
+                suspicion.prolong(late.saturating_add(probe_interval));
                 self.timers.set(Timer::Suspicion(*idx), suspicion.deadline());
             }
         }

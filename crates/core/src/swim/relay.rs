@@ -47,7 +47,7 @@ impl Swim {
             nack_wanted: request.nack,
             end: cx.now + timeout,
         };
-        let due = if request.nack { cx.now + timeout * 4 / 5 } else { relay.end };
+        let due = if request.nack { cx.now + timeout.saturating_mul(4) / 5 } else { relay.end };
         self.timers.set(Timer::Relay(ping), due);
         self.relays.push(relay);
         let ping = Ping { seq: ping, node: request.node, source: self.source() };

@@ -1,6 +1,7 @@
-use crate::lab::{Lab, addr, config, text};
+use crate::lab::{Lab, addr, config, golden, text};
 use villein_core::Node;
-use villein_core::command::{Command, CommandError, QueryParams, Reply};
+use villein_core::command::{Command, CommandError, KeyRequest, QueryParams, Reply};
+use villein_core::config::{Coalesce, Config, Profile};
 use villein_core::crypto::{Key, Keyring};
 use villein_core::io::{Action, Input, Outbox, StreamEvent, StreamId};
 use villein_core::limits;
@@ -101,4 +102,67 @@ fn a_state_that_is_odd_in_each_entry_is_not_noted_for_each() {
     node.handle(Instant::ORIGIN, Input::Stream { id, event: StreamEvent::Accepted { from } }, &mut out);
     node.handle(Instant::ORIGIN, Input::Stream { id, event: StreamEvent::Data(&bytes) }, &mut out);
     assert!(out.actions().any(|action| action == Action::Note(&more)));
+}
+
+/// Nodes whose times and numbers are all as small or as large as can be do everything once, and serve as they may.
+#[test]
+fn any_durations_and_sizes_are_lived_through() {
+    for (all, number) in [
+        (Duration::ZERO, 0),
+        (Duration::from_nanos(1), 1),
+        (Duration::from_secs(u64::MAX / 16), u32::MAX / 2),
+        (Duration::MAX, u32::MAX),
+    ] {
+        let size = if number == u32::MAX { usize::MAX } else { number as usize };
+        let mut lab = Lab::new();
+        for index in 0..4 {
+            let mut config = config(&format!("node{index}"), index);
+            config.profile = Profile {
+                tcp_timeout: if index == 3 { all } else { config.profile.tcp_timeout },
+                push_pull_interval: if all.is_zero() { all } else { all.max(Duration::from_secs(1)) },
+                probe_timeout: all,
+                probe_interval: all.max(Duration::from_secs(1)),
+                gossip_interval: all.max(Duration::from_millis(100)),
+                gossip_to_the_dead_time: all,
+                indirect_checks: size,
+                gossip_nodes: size,
+                retransmit_mult: number,
+                suspicion_mult: number,
+                suspicion_max_timeout_mult: number,
+                awareness_max_multiplier: number,
+            };
+            if index % 2 == 0 {
+                config.udp_buffer_size = size;
+                config.user_event_size_limit = size;
+                config.query_size_limit = size;
+                config.query_response_size_limit = size;
+            }
+            config.coalesce = Some(Coalesce { period: all, quiescent: all });
+            config.broadcast_timeout = all;
+            config.leave_propagate_delay = all;
+            config.reconnect_interval = all;
+            config.reconnect_timeout = all;
+            config.tombstone_timeout = all;
+            config.reclaim_time = all;
+            config.snapshot = true;
+            lab.add(config);
+        }
+        for index in 1..4 {
+            lab.start(index, Command::Join { addrs: vec![addr(0)], ignore_old: true });
+        }
+        lab.run_for(Duration::from_secs(3));
+        let twin = lab.add(Config { name: "node1".into(), ..config("twin", 9) });
+        lab.start(twin, Command::Join { addrs: vec![addr(1)], ignore_old: true });
+        lab.start(0, Command::Query(QueryParams { name: text("q"), ..QueryParams::default() }));
+        lab.start(0, Command::Query(QueryParams { timeout: Some(all), ..QueryParams::default() }));
+        lab.start(0, Command::Keys(KeyRequest::List));
+        lab.start(0, Command::UserEvent { name: text("e"), payload: None, coalesce: true });
+        lab.inject(2, &golden("udp-indirect-ping"));
+        lab.kill(3);
+        lab.run_for(Duration::from_secs(10));
+        lab.start(0, Command::ForceLeave { name: "node3".into(), prune: true });
+        lab.start(2, Command::Leave);
+        lab.run_for(Duration::from_secs(10));
+        assert!(lab.node(0).stats().members > 0);
+    }
 }

@@ -130,6 +130,16 @@ fn no_more_keys_are_installed_than_members_can_list() {
     assert_eq!(rotate(&mut lab, KeyRequest::List).keys.len(), 19);
 }
 
+/// Nor does a member take one more because somebody else asks it to.
+#[test]
+fn a_key_that_makes_a_list_too_long_is_refused_whoever_asks() {
+    let mut lab = Lab::cluster_with(2, |index, config| config.keyring = Some(keys([1, 18][index])));
+    let refused = rotate(&mut lab, KeyRequest::Install(secret(NEW)));
+    let said = [(text("node1"), text(&CommandError::TooManyKeys(19).to_string()))].into();
+    assert_eq!(refused, KeyReport { failures: 1, messages: said, ..all_did(2) });
+    assert_eq!((ring(&lab, 0).len(), ring(&lab, 1).len()), (2, 18));
+}
+
 #[test]
 fn keys_that_members_cannot_list_are_not_asked_for() {
     for (count, is_refused) in [(18, false), (19, true), (39, true), (40, false)] {

@@ -3,6 +3,7 @@
 mod a_cluster_of_a_hundred_converges;
 mod a_crashed_node_rejoins_without_being_told;
 mod a_failed_node_is_noticed_and_comes_back;
+mod a_flood_is_said_in_one_line;
 mod a_full_disk_is_no_death;
 mod a_label_separates_clusters;
 mod a_leaving_node_is_not_called_failed;

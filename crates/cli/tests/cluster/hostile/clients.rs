@@ -261,7 +261,7 @@ fn clients_that_hold_streams_keep_nobody_out() {
         assert!(length > 0, "the newest client is not turned out");
         heard.extend_from_slice(&part[..length]);
     }
-    // Neither had the oldest to give way, but those in the middle.
+    // The oldest stays as well: those in the middle had to give way.
     let mut rest = Vec::new();
     let closed = held[140].read_to_end(&mut rest);
     assert!(closed.is_ok() || closed.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));

@@ -234,6 +234,7 @@ pub(super) fn silence() -> Vec<String> {
     drop((large, n2));
 
     let n1 = replay.start();
+    n1.wait_for("Serf agent starting");
     let _n2 = host.agent(&format!("{N2} -join=127.0.0.1"));
     n1.wait_for("EventMemberJoin: n2");
     n1.wait_for("Received event: member-join");
