@@ -118,7 +118,8 @@ pub struct Config {
     pub protocol: u8,
     /// Timing of the gossip layer.
     pub profile: Profile,
-    /// UDP payload that gossip aims to fill, in bytes. More than a path's MTU loses packets.
+    /// UDP payload that gossip aims to fill, in bytes; at most [`limits::PACKET`](crate::limits::PACKET). More than a
+    /// path's MTU loses packets.
     pub udp_buffer_size: usize,
     /// Prefix that separates clusters on one network; empty for none. Of a longer one the first 255 bytes count.
     pub label: Text,

@@ -76,6 +76,10 @@ pub const LABEL: usize = 255;
 /// Bytes of the largest UDP payload over IPv4.
 pub const DATAGRAM: usize = 65_507;
 
+/// Largest packet size that may be configured. A checksum, and the length of the message that gossip rides with, are
+/// not counted in it (gossip.md 4.8).
+pub const PACKET: usize = DATAGRAM - 7;
+
 /// Commands of one kind that wait for their end at once: far more than operators have hands.
 pub const WAITING_COMMANDS: usize = 1024;
 

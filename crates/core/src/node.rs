@@ -88,6 +88,7 @@ impl Node {
         if config.label.len() > limits::LABEL {
             config.label = Text::from(&config.label[..limits::LABEL]);
         }
+        config.udp_buffer_size = config.udp_buffer_size.min(limits::PACKET);
         let mut node = Node {
             now,
             rng: Rng::new(seed),

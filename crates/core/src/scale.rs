@@ -16,7 +16,7 @@ pub(crate) fn ceil_log10(n: usize) -> u32 {
 
 /// How often one broadcast is sent at most, in a cluster of `n` (gossip.md 10.1).
 pub(crate) fn retransmit_limit(mult: u32, n: usize) -> u32 {
-    mult * ceil_log10(n + 1)
+    mult.saturating_mul(ceil_log10(n + 1))
 }
 
 /// Between two full exchanges in a cluster of `n` (gossip.md 11.1).

@@ -45,6 +45,7 @@ impl Console {
     }
 
     /// What is said here besides is in the form of the log that is printed.
+    #[must_use]
     pub fn with_format(self, format: LogFormat) -> Console {
         Console { format, ..self }
     }

@@ -225,7 +225,7 @@ fn signals_mean_what_the_last_configuration_says() {
 #[test]
 fn what_needs_a_restart_is_named() {
     let mut lab = Lab::new(started_with(r#"{"bind": "10.0.0.1", "discover": "x"}"#));
-    let text = r#"{"bind": "10.0.0.2", "rpc_addr": ":7374", "discover": "x", "log_level": "warn"}"#;
+    let text = r#"{"bind": "10.0.0.2", "rpc_addr": ":7374", "discover": "x"}"#;
     let line = "[WARN] agent: only a restart changes these settings: bind, rpc_addr";
     assert_eq!(reload(&mut lab, text), line);
     assert_eq!(reload(&mut lab, text), line, "they still wait for it");
@@ -237,7 +237,7 @@ fn what_needs_a_restart_is_named() {
 #[test]
 fn what_the_next_start_would_refuse_is_told() {
     let mut lab = Lab::new(started_with("{}"));
-    let text = r#"{"profile": "fast", "label": "blue", "syslog_facility": "bogus", "log_level": "warn"}"#;
+    let text = r#"{"profile": "fast", "label": "blue", "syslog_facility": "bogus"}"#;
     let lines = "[WARN] agent: a restart would be refused: 'profile': Unknown profile: fast\n\
                  [WARN] agent: only a restart changes these settings: profile, syslog_facility, label";
     assert_eq!(reload(&mut lab, text), lines);

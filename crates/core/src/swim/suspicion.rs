@@ -7,6 +7,9 @@
 use crate::text::Text;
 use crate::time::{Duration, Instant};
 
+/// As far as instants reach; what is longer would not fit into the computations here.
+const LONGEST: Duration = Duration::from_nanos(u64::MAX);
+
 /// A suspicion that is under way.
 #[derive(Clone, Debug)]
 pub(super) struct Suspicion {
@@ -39,7 +42,8 @@ impl Suspicion {
         let wanted = pace.mult.saturating_sub(2);
         let others = pace.nodes.saturating_sub(2);
         let wanted = if others < wanted as usize { 0 } else { wanted };
-        Suspicion { started: now, min, max: min.saturating_mul(pace.max_mult), wanted, accusers: vec![from] }
+        let max = min.saturating_mul(pace.max_mult).min(LONGEST);
+        Suspicion { started: now, min, max, wanted, accusers: vec![from] }
     }
 
     /// Counts a further accuser; `false` if it changes nothing.
@@ -71,7 +75,8 @@ impl Suspicion {
 /// The least time of a suspicion.
 fn least(pace: Pace) -> Duration {
     let scale = thousandths_of_log10(pace.nodes.max(1) as u64).max(1000);
-    let nanoseconds = u128::from(pace.mult) * u128::from(scale) * pace.probe_interval.as_nanos() / 1000;
+    let interval = pace.probe_interval.min(LONGEST).as_nanos();
+    let nanoseconds = u128::from(pace.mult) * u128::from(scale) * interval / 1000;
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
 }
 

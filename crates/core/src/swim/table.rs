@@ -162,7 +162,7 @@ impl Table {
     ) {
         chosen.clear();
         // In a small table random draws would miss nodes, and so all are tried.
-        if self.order.len() < 3 * count {
+        if self.order.len() < count.saturating_mul(3) {
             chosen.extend_from_slice(&self.order);
             rng.shuffle(chosen);
             chosen.retain(|idx| accept(self.get(*idx)));

@@ -104,6 +104,22 @@ fn a_state_that_is_odd_in_each_entry_is_not_noted_for_each() {
     assert!(out.actions().any(|action| action == Action::Note(&more)));
 }
 
+/// What gossip puts together is no longer than what can be sent; the lab sees to that.
+#[test]
+fn packets_as_large_as_can_be_are_sent() {
+    let mut lab = Lab::cluster_with(2, |_, config| {
+        config.udp_buffer_size = usize::MAX;
+        config.user_event_size_limit = limits::USER_EVENT;
+        config.compression = false;
+    });
+    for number in 0..100u8 {
+        let payload = vec![number; limits::USER_EVENT - 100];
+        lab.event(0, "large", &payload);
+    }
+    lab.run_for(Duration::from_secs(20));
+    assert_eq!(crate::lab::user_events(&lab.take_events(1)).len(), 100);
+}
+
 /// Nodes whose times and numbers are all as small or as large as can be do everything once, and serve as they may.
 #[test]
 fn any_durations_and_sizes_are_lived_through() {
