@@ -36,7 +36,9 @@ impl fmt::Display for ExchangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(why) | Self::Broken(why) | Self::Malformed(why) => f.write_str(why),
-            Self::Closed => f.write_str("the peer closed the connection without an answer (is its label or key another?)"),
+            Self::Closed => {
+                f.write_str("the peer closed the connection without an answer (is its label or key another?)")
+            }
             Self::ConnectTimedOut | Self::TimedOut => f.write_str("i/o timeout"),
             Self::Remote(why) => write!(f, "remote error: {why}"),
             Self::Versions { node, why } => write!(f, "Node '{node}' {why}"),

@@ -86,7 +86,7 @@ fn change(program: Program, agent: &Agent, flag: &str, key: &str, done: &str) {
             printed = last();
             printed.status == Some(0) && printed.stdout.ends_with(done)
         },
-        || String::new(),
+        String::new,
     );
 }
 
@@ -150,9 +150,9 @@ fn strangers_stay_outside(agents: &[Agent]) {
             let flag = key.map(|key| format!("-encrypt={key}"));
             let arguments: Vec<&str> = flag.iter().map(String::as_str).collect();
             let stranger = Agent::on_loopback(program, address, name, &arguments);
-            for whom in 0..2 {
+            for (whom, member) in NAMES.iter().enumerate().take(2) {
                 let printed = client(Program::Villein, &stranger, &["join", &ip(whom)]);
-                assert_eq!(printed.status, Some(1), "{program:?} {name} at {}: {printed:?}", NAMES[whom]);
+                assert_eq!(printed.status, Some(1), "{program:?} {name} at {member}: {printed:?}");
             }
         }
     }

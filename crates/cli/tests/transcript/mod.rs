@@ -172,14 +172,7 @@ impl Replay {
             Step::Write { path, content } => {
                 std::fs::write(self.shell.folder.join(path), content).expect("the folder is ours");
             }
-            Step::Check { path, content, .. } => {
-                let content = self.intended_content(&path, content);
-                let found = std::fs::read(self.shell.folder.join(&path)).unwrap_or_default();
-                if found != content {
-                    let (content, found) = (vary::shown(&content), vary::shown(&found));
-                    self.problems.push(format!("the file {path}\nshould be:\n{content}\nis:\n{found}"));
-                }
-            }
+            Step::Check { path, content, .. } => self.check_content(&path, &content),
             Step::Mode { path, digits } => {
                 use std::os::unix::fs::PermissionsExt;
                 let mode =
@@ -193,20 +186,35 @@ impl Replay {
         None
     }
 
-    /// What a file should hold when it is looked at this time.
-    fn intended_content(&mut self, file: &str, recorded: Vec<u8>) -> Vec<u8> {
-        let times = self.taken.entry(format!("the file {file}")).or_default();
-        *times += 1;
+    /// What a file should hold when it is looked at next.
+    pub(crate) fn wanted<'a>(&'a self, file: &str, recorded: &'a [u8]) -> &'a [u8] {
+        self.difference_in(file).map_or(recorded, |at| match &self.differences[at] {
+            Step::Check { content, .. } => content,
+            _ => recorded,
+        })
+    }
+
+    fn difference_in(&self, file: &str) -> Option<usize> {
+        let looks = 1 + self.taken.get(&format!("the file {file}")).copied().unwrap_or(0);
         let is_meant =
-            |step: &Step| matches!(step, Step::Check { path, nth, .. } if path == file && nth == times);
-        match self.differences.iter().position(is_meant).map(|at| self.differences.remove(at)) {
-            Some(Step::Check { content, .. }) if content != recorded => content,
-            Some(_) => {
-                self.problems.push(format!("the file {file}: the intended difference is none any more"));
-                recorded
-            }
-            None => recorded,
+            |step: &Step| matches!(step, Step::Check { path, nth, .. } if path == file && *nth == looks);
+        self.differences.iter().position(is_meant)
+    }
+
+    fn check_content(&mut self, path: &str, recorded: &[u8]) {
+        let found = std::fs::read(self.shell.folder.join(path)).unwrap_or_default();
+        let wanted = self.wanted(path, recorded).to_vec();
+        if found != wanted {
+            let (wanted, found) = (vary::shown(&wanted), vary::shown(&found));
+            self.problems.push(format!("the file {path}\nshould be:\n{wanted}\nis:\n{found}"));
         }
+        if let Some(at) = self.difference_in(path) {
+            self.differences.remove(at);
+            if wanted == recorded {
+                self.problems.push(format!("the file {path}: the intended difference is none any more"));
+            }
+        }
+        *self.taken.entry(format!("the file {path}")).or_default() += 1;
     }
 
     /// Puts what is intended in the place of what the reference printed.
@@ -394,15 +402,9 @@ fn parse(text: &str) -> Vec<Step> {
 
 /// Long runs of one letter are abbreviated, as in the transcripts.
 fn folded(text: &str) -> String {
-    let mut folded = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("xxxxxxxxxxxxxxxxxxxx") {
-        let length = rest[at..].bytes().take_while(|&byte| byte == b'x').count();
-        folded.push_str(&rest[..at]);
-        folded.push_str(&format!("<<x repeated {length} times>>"));
-        rest = &rest[at + length..];
-    }
-    folded + rest
+    let Some(at) = text.find("xxxxxxxxxxxxxxxxxxxx") else { return text.to_owned() };
+    let length = text[at..].bytes().take_while(|&byte| byte == b'x').count();
+    format!("{}<<x repeated {length} times>>{}", &text[..at], folded(&text[at + length..]))
 }
 
 /// Long runs of one letter are abbreviated.

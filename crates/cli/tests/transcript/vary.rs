@@ -31,9 +31,7 @@ pub(super) fn settled(line: &str, reference: &str, ours: &str) -> (String, Strin
                 |text| if text.len() == 45 && text.ends_with("=\n") { "<key>\n".into() } else { text.into() },
             )
         }
-        "members" => {
-            (members(reference), ours.lines().map(|line| format!("{}\n", line.trim_end())).collect())
-        }
+        "members" => (members(reference), text_of(ours.lines().map(str::trim_end))),
         "keys" => (sorted_rows(reference), ours.clone()),
         "query" => both(answers),
         "info" => (numbers(reference), numbers(&without_our_sections(ours))),
@@ -87,7 +85,7 @@ fn members(text: &str) -> String {
     let (notices, mut rows): (Vec<String>, Vec<String>) =
         text.lines().map(row).partition(|line| line.starts_with("Deprecation"));
     rows.sort();
-    [notices, rows].concat().iter().map(|line| format!("{line}\n")).collect()
+    text_of([notices, rows].concat())
 }
 
 fn members_in_json(text: &str) -> String {
@@ -105,7 +103,7 @@ fn sorted_rows(text: &str) -> String {
     rows.sort_unstable();
     let mut rows = rows.into_iter();
     let line = |line| if is_row(&line) { rows.next().unwrap_or_default() } else { line };
-    text.lines().map(line).map(|line| format!("{line}\n")).collect()
+    text_of(text.lines().map(line))
 }
 
 /// Acknowledgements and answers come in the order of the network.
@@ -150,9 +148,9 @@ fn numbers(text: &str) -> String {
     let key = |line: &str| {
         line.trim_start().trim_start_matches('"').split([' ', '"']).next().unwrap_or("").to_owned()
     };
-    let line = |line: &str| match VARYING.contains(&&*key(line)) {
-        true => format!("{} <varies>\n", key(line)),
-        false => format!("{line}\n"),
+    let line = |line: &str| {
+        let key = key(line);
+        if VARYING.contains(&&*key) { format!("{key} <varies>\n") } else { format!("{line}\n") }
     };
     text.lines().map(line).collect()
 }
@@ -180,6 +178,16 @@ fn without_our_sections(text: &str) -> String {
 /// What follows can count on whole lines; where there was none at the end, this is told.
 fn with_last_newline(text: &str) -> String {
     if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}<no newline>\n") }
+}
+
+/// These lines, each with its end.
+fn text_of<Line: AsRef<str>>(lines: impl IntoIterator<Item = Line>) -> String {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(line.as_ref());
+        text.push('\n');
+    }
+    text
 }
 
 /// How the machine says that a name is unknown.
@@ -220,10 +228,6 @@ fn without_time(line: &str) -> String {
     }
 }
 
-fn joined(entries: &[Vec<String>]) -> String {
-    entries.concat().iter().map(|line| format!("{line}\n")).collect()
-}
-
 /// Log lines without their times, and events with their fields sorted; all in one order.
 fn log_and_events(text: &str) -> String {
     let mut entries: Vec<Vec<String>> = Vec::new();
@@ -238,7 +242,7 @@ fn log_and_events(text: &str) -> String {
         entry[1..].sort();
     }
     entries.sort();
-    joined(&entries)
+    text_of(entries.concat())
 }
 
 /// What an agent says of itself in its order, then its log lines in one order.
@@ -261,7 +265,7 @@ fn agent(text: &str) -> String {
     logged.dedup_by(|next, one| next == one && is_repeated(&one[0]));
     // Metrics, if an interval of ten seconds has just ended.
     said.retain(|entry| !entry[0].contains(" UTC]["));
-    format!("{}{}", joined(&said), joined(&logged))
+    format!("{}{}", text_of(said.concat()), text_of(logged.concat()))
 }
 
 /// Log lines that come once or more: each packet shows the same conflict, and an event can be delivered in parts.

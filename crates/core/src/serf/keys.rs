@@ -367,7 +367,7 @@ mod tests {
     fn a_ring_grows_as_far_as_it_can_be_listed() {
         let mut keyring = ring(1);
         let mut install = |bytes: &[u8]| ask(KeyOperation::Install, &request(bytes), Some(&mut keyring));
-        assert_eq!((1..).find(|more| install(&[*more; 32]).is_err()), Some(18));
+        assert_eq!((1..=u8::MAX).find(|more| install(&[*more; 32]).is_err()), Some(18));
         assert_eq!(install(&[18; 32]), Err(CommandError::TooManyKeys(19).to_string()));
         // What is there already needs no room, and for what is no key there are better words.
         assert_eq!(install(&[17; 32]), Ok(()));
@@ -382,7 +382,7 @@ mod tests {
             let key = |number: u8, size| Key::from_bytes(&vec![number; size]).unwrap();
             let mut keyring = Keyring::new(key(0, sizes[0]), [key(1, sizes[1])]).unwrap();
             let room = ListRoom { limit, name };
-            let full = (2..).find(|number| {
+            let full = (2..=u8::MAX).find(|number| {
                 let key = vec![*number; more];
                 room.check_install(&keyring, &key).is_err() || keyring.install(&key).is_err()
             });

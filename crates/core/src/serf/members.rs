@@ -353,7 +353,7 @@ mod tests {
             assert_eq!((said, members.status(b"b")), (verdict, after), "{row}");
             assert_eq!(lists(&members), after_lists, "{row}");
             let expected = if verdict == "old" || before == None { 5 } else { ltime };
-            let known = members.table.get(&b"b"[..]).map_or(5, |entry| entry.status_ltime());
+            let known = members.table.get(&b"b"[..]).map_or(5, Entry::status_ltime);
             assert_eq!(known, expected, "{row}");
             assert!(members.clock.time() > ltime, "{row}");
         }

@@ -18,7 +18,8 @@ fn said(lab: &mut Lab) -> (Vec<usize>, usize) {
         Note::QueueFull { queue: "Event", dropped } => Some(*dropped),
         _ => None,
     });
-    let (dropped, long) = (dropped.collect(), lab.notes(0).filter(|note| note.name() == "QueueDepth").count());
+    let (dropped, long) =
+        (dropped.collect(), lab.notes(0).filter(|note| note.name() == "QueueDepth").count());
     lab.clear_records();
     (dropped, long)
 }

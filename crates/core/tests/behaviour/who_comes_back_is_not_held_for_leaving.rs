@@ -19,10 +19,14 @@ fn by_a_newcomer_who_asks_somebody_who_does_not_know_yet() {
     for seconds in 1..60 {
         let mut lab = left_behind(Duration::from_secs(seconds));
         let again = lab.add(config("node3", 7));
-        [0, 2, again].iter().for_each(|other| lab.cut(1, *other));
+        for other in [0, 2, again] {
+            lab.cut(1, other);
+        }
         lab.join(again, &[0]);
         let newcomer = lab.add(config("node4", 8));
-        [0, 2, again].iter().for_each(|other| lab.cut(newcomer, *other));
+        for other in [0, 2, again] {
+            lab.cut(newcomer, other);
+        }
         lab.join(newcomer, &[1]);
         lab.heal();
         // It does not exchange states with the one who is back, who would see what it believes.
@@ -40,7 +44,9 @@ fn by_those_who_are_told_at_the_same_time_that_it_left() {
         let mut lab = Lab::cluster(3);
         lab.kill(2);
         let again = lab.add(config("node2", 2));
-        [0, again].iter().for_each(|other| lab.cut(1, *other));
+        for other in [0, again] {
+            lab.cut(1, other);
+        }
         for name in (0..steps).map(|step| format!("step{step}")).chain(["node2".to_owned()]) {
             lab.start(1, Command::ForceLeave { name: name.into(), prune: false });
         }

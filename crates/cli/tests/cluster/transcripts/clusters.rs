@@ -24,7 +24,7 @@ impl Cluster {
         let agents: Vec<Running> = AGENTS.iter().map(|line| host.agent(line)).collect();
         for number in 1..=4 {
             let line = format!("serf members -status=alive -rpc-addr=127.0.0.{number}:7373");
-            let count = || host.run(&line).stdout.iter().filter(|&&byte| byte == b'\n').count();
+            let count = || String::from_utf8_lossy(&host.run(&line).stdout).lines().count();
             wait_until("all four know each other", || count() == 4, || format!("{} members", count()));
         }
         Cluster { host, agents }

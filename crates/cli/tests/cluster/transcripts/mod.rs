@@ -289,10 +289,10 @@ impl Replay {
             Step::Check { path, content, .. } => Some((path, content)),
             _ => None,
         });
-        let is_so = |(path, content)| {
-            std::fs::read(self.shell.folder.join(path)).is_ok_and(|found| &found == content)
-        };
-        checks.map(is_so).all(|is_so| is_so)
+        let mut differs = checks.filter(|&(path, content)| {
+            std::fs::read(self.shell.folder.join(path)).ok().as_deref() != Some(self.wanted(path, content))
+        });
+        differs.next().is_none()
     }
 
     /// Sees a command through: one that goes on until it has printed everything, another until it ends.

@@ -26,7 +26,7 @@ pub(super) fn bad_connections() -> Vec<String> {
     serve(host.listen("127.0.0.1:7403"), std::mem::forget);
     serve(host.listen("127.0.0.1:7404"), |mut client| answer_handshake(&mut client, ""));
     serve(host.listen("127.0.0.1:7405"), |mut client| {
-        answer_handshake(&mut client, "Unsupported IPC version")
+        answer_handshake(&mut client, "Unsupported IPC version");
     });
     let mut bad = Replay::open("cli/23-rpc-connection", &host.shell());
     // It takes its time to give up; and so it does with an agent that is stopped.
