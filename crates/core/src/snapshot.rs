@@ -210,6 +210,11 @@ impl Known {
         Ok(())
     }
 
+    /// The names of all that count as alive or failed.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Text> {
+        self.members.keys()
+    }
+
     /// Whether the member counts as alive or failed.
     pub(crate) fn has_member(&self, name: &[u8]) -> bool {
         self.members.contains_key(name)

@@ -91,6 +91,8 @@ enum Due {
     Reconnect,
     /// An attempt to reach the nodes of the snapshot.
     Rejoin,
+    /// A look at the nodes of the snapshot that nobody has seen.
+    Unseen,
     /// A look at the queues.
     QueueCheck,
     /// A look at whether the other node with our name is still there.
@@ -217,6 +219,7 @@ impl Serf {
         if serf.rejoining.is_wanted() {
             serf.timers.set(Due::Rejoin, now);
         }
+        serf.await_unseen(now);
         serf
     }
 
@@ -336,6 +339,7 @@ impl Serf {
                 Due::Prune => self.on_prune_due(cx),
                 Due::Reconnect => self.reconnect(swim, notices, cx),
                 Due::Rejoin => self.rejoin(swim, notices, cx),
+                Due::Unseen => self.forget_unseen(swim, cx),
                 Due::QueueCheck => self.check_queues(cx),
                 Due::NameCheck => self.check_name(swim, notices, cx),
                 Due::Rotation => self.rotate_on(swim, cx),

@@ -5,7 +5,7 @@
 //! decided in [`snapshot`](crate::snapshot). The invariant: with the lines that wait, the file says what `known`
 //! says, or is about to be written anew; and whatever waits has a deadline, so that an idle node does not wake.
 
-use super::Serf;
+use super::{Due, Serf};
 use crate::config::Config;
 use crate::cx::Cx;
 use crate::io::{Outbox, StoreOp};
@@ -13,8 +13,10 @@ use crate::limits;
 use crate::member::{Member, MemberEventKind};
 use crate::note::Note;
 use crate::snapshot::{Known, Record, Restored};
+use crate::swim::Swim;
 use crate::text::Text;
 use crate::time::{Duration, Instant};
+use std::collections::BTreeSet;
 
 /// How long lines are gathered. The reference takes as long, but forgets to write the last ones.
 const FLUSH_DELAY: Duration = Duration::from_millis(500);
@@ -22,6 +24,10 @@ const FLUSH_DELAY: Duration = Duration::from_millis(500);
 /// From one sync to the next. A crash of the agent loses nothing that was written, only a loss of power does; a
 /// disk that turns bears a sync in five seconds, and losing as much costs events delivered twice.
 const SYNC_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a node of the file is kept that nobody has seen since the start, while others are there. Who went while
+/// this node was down is never heard of again, and with time the file would name nobody else.
+const UNSEEN_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// From one attempt to write the file anew to the next after a failure, and between two complaints (gossip.md 15.2).
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(30);
@@ -35,6 +41,8 @@ pub(super) struct Recording {
     /// A leave has begun: nothing but the member clock is recorded.
     left: bool,
     known: Known,
+    /// Whom the file named at the start and nobody has seen since.
+    unseen: BTreeSet<Text>,
     /// The clocks as they are; `known` has them as they were written.
     clock: u64,
     event_clock: u64,
@@ -56,6 +64,7 @@ pub(super) struct Recording {
 impl Recording {
     pub(super) fn new(config: &Config, restored: &Restored, now: Instant) -> Recording {
         let known = Known::from(restored);
+        let unseen = if config.snapshot { known.members().cloned().collect() } else { BTreeSet::new() };
         let mut recording = Recording {
             on: config.snapshot,
             rejoin_after_leave: config.rejoin_after_leave,
@@ -64,6 +73,7 @@ impl Recording {
             event_clock: known.event_clock,
             query_clock: known.query_clock,
             known,
+            unseen,
             pending: Vec::new(),
             length: restored.length,
             least_length: 0,
@@ -99,6 +109,7 @@ impl Recording {
     /// Something happened to a member.
     pub(super) fn on_member(&mut self, kind: MemberEventKind, member: &Member, cx: &mut Cx<'_>) {
         let (name, addr) = (member.name.clone(), member.socket_addr());
+        self.unseen.remove(&name);
         if kind == MemberEventKind::Join {
             return self.record(Record::Alive(name, addr), cx);
         }
@@ -271,6 +282,23 @@ impl Recording {
 }
 
 impl Serf {
+    /// Sees to it that the file forgets whom nobody sees any more.
+    pub(super) fn await_unseen(&mut self, now: Instant) {
+        if !self.recording.unseen.is_empty() {
+            self.timers.set(Due::Unseen, now + UNSEEN_TIMEOUT);
+        }
+    }
+
+    /// Forgets whom nobody has seen since the start; a node that is alone still looks for them.
+    pub(super) fn forget_unseen(&mut self, swim: &Swim, cx: &mut Cx<'_>) {
+        if !swim.others_live() {
+            return self.await_unseen(cx.now);
+        }
+        for name in std::mem::take(&mut self.recording.unseen) {
+            self.recording.record(Record::NotAlive(name), cx);
+        }
+    }
+
     /// The snapshot could not be written.
     pub(crate) fn on_store_failed(&mut self, why: &str, cx: &mut Cx<'_>) {
         self.recording.on_failed(why, cx);
