@@ -281,7 +281,7 @@ fn is_repeated(line: &str) -> bool {
 
 /// Log lines that come or not, or more than once, as the moment has it.
 fn is_chance(line: &str) -> bool {
-    const CHANCE: [&str; 10] = [
+    const CHANCE: [&str; 11] = [
         "[WARN] memberlist: did not run for",
         "[ERR] memberlist: Failed fallback ping",
         "[INFO] memberlist: Suspect ",
@@ -292,6 +292,8 @@ fn is_chance(line: &str) -> bool {
         "[DEBUG] memberlist: ",
         "[DEBUG] serf: message",
         "[INFO] agent.ipc: Accepted client",
+        // A change within a second of it takes its place.
+        "[INFO] agent: Received event: member-join",
     ];
     CHANCE.iter().any(|part| line.contains(part))
 }
