@@ -185,21 +185,21 @@ impl Serf {
             cx.out.reply(command, Reply::QueryStarted { key });
         }
         let awaited = match client {
-            Client::Vote(_) => BTreeSet::new(),
-            Client::Application(_) | Client::Keys(_) => match addressed(params, &self.members) {
-                Ok(awaited) => awaited,
-                // Every node would only complain of it.
-                Err(note) => {
-                    cx.note(note);
-                    self.answering.clock.tick();
-                    self.delivery.deliver(Event::QueryDone { key }, cx.now, cx.out);
-                    return Ok(());
-                }
-            },
+            Client::Vote(_) => Ok(BTreeSet::new()),
+            Client::Application(_) | Client::Keys(_) => addressed(params, &self.members),
         };
+        let (refused, awaited) =
+            awaited.map_or_else(|note| (Some(note), BTreeSet::new()), |awaited| (None, awaited));
         let (deadline, acked) = (cx.now + timeout, params.ack.then(BTreeSet::new));
         let running = Running { id: key.id, deadline, acked, answered: BTreeSet::new(), awaited, client };
         self.asking.running.insert(ltime, running);
+        if let Some(note) = refused {
+            // Every node would only complain of it.
+            cx.note(note);
+            self.answering.clock.tick();
+            self.on_query_over(ltime, cx);
+            return Ok(());
+        }
         self.timers.set(Due::Query(ltime), deadline);
         // Hearing it ourselves moves the clock on, so that no two queries of ours share a time.
         self.on_query(&query, &bytes, cx);

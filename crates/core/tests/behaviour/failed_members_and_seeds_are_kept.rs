@@ -111,3 +111,24 @@ fn both_outlast_a_new_file_and_end_with_a_leave() {
     let known = restored(&lab, 0);
     assert_eq!((known.alive, known.failed, known.seeds), (vec![], vec![], vec![]));
 }
+
+/// Whoever went while this node was down is never spoken of again, and would be tried first at each start.
+#[test]
+fn who_was_gone_when_the_node_came_back_is_forgotten_after_a_while() {
+    let file = "alive: node1 10.0.0.2:7946\nalive: gone 10.0.0.9:7946\n# failed: lost 10.0.0.8:7946\n";
+    let mut lab = Lab::new();
+    lab.add_with_disk(keeper(), Disk::with(file.as_bytes()));
+    // As long as it is alone, it looks for all of them.
+    lab.run_for(Duration::from_mins(25));
+    assert_eq!((restored(&lab, 0).alive.len(), restored(&lab, 0).failed.len()), (3, 1));
+    lab.add(config("node1", 1));
+    lab.run_until("it is found", Duration::from_secs(40), |lab| lab.status(0, "node1") == Status::Alive);
+    lab.run_for(Duration::from_mins(11));
+    let known = restored(&lab, 0);
+    let alive: Vec<String> = known.alive.iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!((alive.join(" ").as_str(), known.failed.len()), ("node0 node1", 0));
+    // Who has been there since the start is kept as ever.
+    lab.kill(1);
+    lab.run_for(Duration::from_mins(30));
+    assert_eq!(restored(&lab, 0).failed.len(), 1);
+}

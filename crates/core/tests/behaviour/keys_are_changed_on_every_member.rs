@@ -4,7 +4,7 @@ use villein_core::command::{Command, CommandError, CommandId, KeyReport, KeyRequ
 use villein_core::config::Config;
 use villein_core::crypto::{Key, Keyring};
 use villein_core::limits;
-use villein_core::member::Event;
+use villein_core::member::{Event, Status};
 use villein_core::note::Note;
 use villein_core::text::Secret;
 use villein_core::time::Duration;
@@ -228,6 +228,40 @@ fn a_change_waits_for_the_one_before() {
     lab.run_for(Duration::from_mins(2));
     assert!(begun.iter().all(|id| report(&lab, *id).responses == 2));
     assert_eq!(rotate(&mut lab, KeyRequest::List).nodes, 2);
+}
+
+/// A crash costs the time of one query; done again, the change is complete, and nobody is left behind.
+#[test]
+fn a_rotation_is_finished_while_members_start_again() {
+    let mut lab = Lab::cluster_with(4, encrypted);
+    let start_again = |lab: &mut Lab, index: usize, keys: &[&[u8]]| {
+        let mut config = crate::lab::config("node3", 3);
+        let others = keys[1..].iter().map(|bytes| key(bytes));
+        config.keyring = Some(Keyring::new(key(keys[0]), others).expect("the keys are different"));
+        let again = lab.restart(index, config);
+        lab.join(again, &[1]);
+        again
+    };
+    let mut node3 = 3;
+    for (request, keys) in [
+        (KeyRequest::Install(secret(NEW)), &[OLD][..]),
+        (KeyRequest::Use(secret(NEW)), &[OLD, NEW]),
+        (KeyRequest::Remove(secret(OLD)), &[NEW, OLD]),
+    ] {
+        lab.kill(node3);
+        let id = lab.start(0, Command::Keys(request.clone()));
+        lab.run_for(WHOLE + Duration::from_millis(1));
+        assert_eq!((report(&lab, id).responses, report(&lab, id).silent.len()), (3, 1), "{request:?}");
+        // It is started with the keys from before.
+        node3 = start_again(&mut lab, node3, keys);
+        lab.run_for(Duration::from_secs(1));
+        assert_eq!(rotate(&mut lab, request.clone()), all_did(4), "{request:?}");
+    }
+    lab.run_for(Duration::from_mins(1));
+    for index in [0, 1, 2, node3] {
+        assert_eq!(ring(&lab, index), [NEW]);
+        assert!(lab.statuses(index).values().all(|status| *status == Status::Alive), "at {index}");
+    }
 }
 
 #[test]

@@ -32,4 +32,5 @@ mod old_events_are_not_delivered_again;
 mod settings_have_their_effect;
 mod what_a_node_does_is_measured;
 mod what_fits_into_no_packet_is_refused;
+mod whatever_happens_all_agree_in_the_end;
 mod who_comes_back_is_not_held_for_leaving;
