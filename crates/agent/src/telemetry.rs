@@ -57,9 +57,13 @@ type Tallies = BTreeMap<String, Tally>;
 impl Telemetry {
     /// Nothing was measured yet.
     pub(crate) fn new(config: &Config) -> Telemetry {
+        Telemetry::of(config.metric_sinks.clone(), config.host_name.clone())
+    }
+
+    fn of(sinks: Vec<Sink>, host_name: String) -> Telemetry {
         Telemetry {
-            sinks: config.metric_sinks.clone(),
-            host_name: config.host_name.clone(),
+            sinks,
+            host_name,
             failed: BTreeSet::new(),
             started: None,
             current: Interval::default(),
@@ -298,16 +302,7 @@ mod tests {
     }
 
     fn telemetry(sinks: Vec<Sink>) -> Telemetry {
-        let mut telemetry = Telemetry {
-            sinks,
-            host_name: "vm".to_owned(),
-            failed: BTreeSet::new(),
-            started: None,
-            current: Interval::default(),
-            finished: VecDeque::new(),
-            pending: String::new(),
-            flush_at: None,
-        };
+        let mut telemetry = Telemetry::of(sinks, "vm".to_owned());
         telemetry.begin_interval(clock(0));
         telemetry
     }

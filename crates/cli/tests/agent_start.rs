@@ -4,6 +4,7 @@ mod transcript;
 #[path = "agent_start/transcripts.rs"]
 mod transcripts;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
@@ -199,15 +200,11 @@ fn files_of_the_agent_are_opened_before_any_socket() {
     }
 }
 
-#[test]
-fn what_was_restored_is_logged_before_the_agent_runs() {
-    let folder = folder("restored");
-    write(&folder, "t.json", "{\"a\": \"b\", \"c\": null}");
-    write(&folder, "k.json", "[\"AAAAAAAAAAAAAAAAAAAAAA==\", \"MDEyMzQ1Njc4OWFiY2RlZg==\"]");
-    let flags = ["-tags-file=t.json", "-keyring-file=k.json", "-snapshot=s"];
+/// What an agent in this folder prints until it runs; then it is killed.
+fn start_in(folder: &Path, flags: &[impl AsRef<OsStr>]) -> String {
     let mut child = agent(&FREE)
         .args(flags)
-        .current_dir(&folder)
+        .current_dir(folder)
         .stdout(Stdio::piped())
         .spawn()
         .expect("the program starts");
@@ -215,6 +212,16 @@ fn what_was_restored_is_logged_before_the_agent_runs() {
     let text = read_until(&mut output, "Serf agent starting");
     child.kill().expect("it is our child");
     child.wait().expect("it is our child");
+    text
+}
+
+#[test]
+fn what_was_restored_is_logged_before_the_agent_runs() {
+    let folder = folder("restored");
+    write(&folder, "t.json", "{\"a\": \"b\", \"c\": null}");
+    write(&folder, "k.json", "[\"AAAAAAAAAAAAAAAAAAAAAA==\", \"MDEyMzQ1Njc4OWFiY2RlZg==\"]");
+    let flags = ["-tags-file=t.json", "-keyring-file=k.json", "-snapshot=s"];
+    let text = start_in(&folder, &flags);
     assert!(text.contains("Encrypted: true\n                       Snapshot: true\n"), "{text}");
     let tags = text.find("[INFO] agent: Restored 2 tag(s) from t.json\n");
     let keys = text.find("[INFO] agent: Restored keyring with 2 keys from k.json\n");
@@ -266,16 +273,7 @@ fn a_keyring_file_begins_with_the_key_that_is_given() {
     let (first, second) = ("AAAAAAAAAAAAAAAAAAAAAA==", "MDEyMzQ1Njc4OWFiY2RlZg==");
     let flags = |key: &str| ["-keyring-file=k.json".to_owned(), format!("-encrypt={key}")];
     let log = |flags: &[String]| {
-        let mut child = agent(&FREE)
-            .args(flags)
-            .current_dir(&folder)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
-        let text = read_until(&mut output, "Serf agent starting");
-        child.kill().expect("it is our child");
-        child.wait().expect("it is our child");
+        let text = start_in(&folder, flags);
         assert!(text.contains("Encrypted: true\n"), "{text}");
         text
     };
