@@ -14,6 +14,7 @@ use crate::join::{Ended, Joins, Purpose};
 use crate::keeping::Keeping;
 use crate::lifecycle::Lifecycle;
 use crate::log::Log;
+use crate::notify::Notifier;
 use crate::reload::Reloading;
 use crate::rpc::Rpc;
 use crate::seeds::Seeds;
@@ -58,6 +59,7 @@ pub struct Agent {
     discovery: Option<Discovery>,
     keeping: Keeping,
     reloading: Reloading,
+    notifier: Option<Notifier>,
 }
 
 /// Calls a method of a part with the surroundings that are made of all other fields.
@@ -104,6 +106,7 @@ impl Agent {
             discovery,
             keeping: Keeping::default(),
             reloading: Reloading::new(&config),
+            notifier: config.service_manager.map(Notifier::new),
             config,
         }
     }
@@ -117,6 +120,7 @@ impl Agent {
         }
         self.log.end_bursts(self.clock, out);
         self.begin_interval();
+        let is_tick = matches!(input, Input::Tick);
         match input {
             Input::Started => self.start(out),
             Input::Tick => self.tell_node(node_io::Input::Tick, out),
@@ -161,6 +165,9 @@ impl Agent {
         if self.telemetry.is_due(self.clock) {
             self.telemetry.flush(out);
         }
+        if let Some(notifier) = &mut self.notifier {
+            notifier.look(self.clock.now, is_tick, (&self.lifecycle, &self.node), out);
+        }
     }
 
     /// When [`Input::Tick`] is wanted next.
@@ -176,6 +183,7 @@ impl Agent {
             self.log.deadline(),
             self.telemetry.deadline(),
             self.discovery.as_ref().map(Discovery::deadline),
+            self.notifier.as_ref().and_then(Notifier::deadline),
         ];
         own.into_iter().chain([self.node.deadline()]).flatten().min()
     }
@@ -246,6 +254,7 @@ impl Agent {
                     let why: Vec<&str> = message.split_whitespace().collect();
                     let text = format!("configuration not read again: {}", why.join(" "));
                     cx.log(Level::Err, "agent", &escape::line(text.as_bytes()));
+                    cx.errand(Errand::Reloaded);
                 });
             }
         };
@@ -262,12 +271,12 @@ impl Agent {
             }
             self.invoker.replace_handlers(&cx.config.handlers, cx);
             match plan.tags {
-                Ok(change) => {
-                    if let Some(change) = change {
-                        cx.errand(Errand::ChangeTags(Waiter::Reload, change));
-                    }
+                Ok(Some(change)) => cx.errand(Errand::ChangeTags(Waiter::Reload, change)),
+                Ok(None) => cx.errand(Errand::Reloaded),
+                Err(why) => {
+                    cx.announce(&format!("Failed to update tags: {why}"));
+                    cx.errand(Errand::Reloaded);
                 }
-                Err(why) => cx.announce(&format!("Failed to update tags: {why}")),
             }
             for warning in plan.warnings {
                 cx.log(Level::Warn, "agent", &escape::line(warning.as_bytes()));
@@ -384,6 +393,7 @@ impl Agent {
                 if let Reply::Failed(why) = reply {
                     cx.announce(&format!("Failed to update tags: {why}"));
                 }
+                cx.errand(Errand::Reloaded);
             }
             Waiter::Rpc(ticket, awaited) => self.rpc.on_reply((ticket, awaited), reply, cx),
             Waiter::Script(query) => {
@@ -414,6 +424,17 @@ impl Agent {
                 Errand::KeepNext => with_cx!(self, out, |cx| self.keeping.go_on(cx)),
                 Errand::Reply(waiter, reply) => self.answer(waiter, &reply, out),
                 Errand::Running => with_cx!(self, out, |cx| self.seeds.begin(cx)),
+                Errand::Reload => {
+                    if let Some(notifier) = &mut self.notifier {
+                        notifier.begin_reload(out);
+                    }
+                    out.read_config(self.config.sources.paths.clone());
+                }
+                Errand::Reloaded => {
+                    if let Some(notifier) = &mut self.notifier {
+                        notifier.end_reload();
+                    }
+                }
                 Errand::Leave(client) => {
                     self.seeds.stop();
                     with_cx!(self, out, |cx| self.lifecycle.leave(client, cx));
@@ -435,6 +456,9 @@ impl Agent {
         });
         self.telemetry.take_values(&mut self.node, self.clock);
         self.telemetry.flush(out);
+        if let Some(notifier) = &mut self.notifier {
+            notifier.stop(None, out);
+        }
         out.exit(status);
         self.errands.clear();
     }

@@ -20,6 +20,7 @@ pub(crate) fn text(config: &Config) -> String {
     put(&mut text, "Encrypted", &config.node.keyring.is_some().to_string());
     put(&mut text, "Snapshot", &config.node.snapshot.to_string());
     put(&mut text, "Profile", &config.profile_name);
+    put(&mut text, "Runtime", &config.runtime_name);
     put(&mut text, "Message Compression Enabled", &config.node.compression.to_string());
     if let Some(discover) = &config.discover {
         put(&mut text, "mDNS cluster", &escape::line(discover.cluster.as_bytes()));

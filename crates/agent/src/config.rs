@@ -74,10 +74,14 @@ pub struct Config {
     pub host_name: String,
     /// Multicast discovery, if wanted.
     pub discover: Option<Discover>,
+    /// For the banner and `stats`: the event loop that runs the agent.
+    pub runtime_name: String,
     /// The port that gossip is bound to: the default for addresses to join that name none.
     pub bind_port: u16,
     /// For `stats`.
     pub machine: Machine,
+    /// Who is told how the agent fares, if anybody.
+    pub service_manager: Option<ServiceManager>,
     /// What the operator should know about these settings; logged right after the start.
     pub start_lines: Vec<(Level, String)>,
 }
@@ -101,6 +105,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object in each line.
     Json,
+}
+
+/// The event loop that an operator wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runtime {
+    /// Whichever does best: smol, which needs the least of the machine.
+    #[default]
+    Auto,
+    /// One over epoll.
+    Smol,
+    /// One over io_uring, where there is io_uring.
+    Glommio,
 }
 
 /// A syslog facility: its number in RFC 3164.
@@ -129,6 +145,13 @@ pub struct Discover {
     pub host_name: String,
     /// Whether the IPv4, and the IPv6, sockets could be opened.
     pub families: Vec<Family>,
+}
+
+/// A service manager that wants to hear of the process that it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceManager {
+    /// An agent that gives no sign of life for so long is restarted; `None` if nobody watches.
+    pub watchdog: Option<Duration>,
 }
 
 /// An IP version.
@@ -168,8 +191,10 @@ impl Config {
             metric_sinks: Vec::new(),
             host_name: "localhost".to_owned(),
             discover: None,
+            runtime_name: "none".to_owned(),
             bind_port: port,
             machine,
+            service_manager: None,
             start_lines: Vec::new(),
             node,
         }

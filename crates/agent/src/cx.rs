@@ -35,6 +35,10 @@ pub(crate) enum Errand {
     Reply(Waiter, Reply),
     /// The start is over.
     Running,
+    /// Read the configuration again.
+    Reload,
+    /// That is done, or will not be done.
+    Reloaded,
     /// Leave the cluster gracefully; the client, if one asks, is answered at the end.
     Leave(Option<Ticket>),
     /// The leave that this client asked for is over.

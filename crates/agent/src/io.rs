@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub use villein_core::io::{StoreOp, StreamId};
 use villein_core::mdns::Via;
-use villein_core::time::Instant;
+use villein_core::time::{Duration, Instant};
 
 /// What the clocks show; handed in with every input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,30 @@ pub enum Sink {
     Statsite,
     /// Lines of the log, as datagrams.
     Syslog,
+    /// How the agent fares, as datagrams; [`Action::Notify`] is for it alone.
+    ServiceManager,
+}
+
+/// How this process fares, for the service manager that started it (`sd_notify(3)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceState {
+    /// It has started, or has read its configuration again.
+    Ready,
+    /// It begins to read its configuration again.
+    Reloading,
+    /// It begins to end.
+    Stopping,
+    /// Its end is to be waited for at least so long from now.
+    Patience(Duration),
+    /// The members that it knows.
+    Members {
+        /// That are there, with itself.
+        alive: usize,
+        /// That failed.
+        failed: usize,
+    },
+    /// It works.
+    Watchdog,
 }
 
 /// How a child's process group is told to end.
@@ -340,6 +364,8 @@ pub enum Action<'a> {
         /// What.
         bytes: &'a [u8],
     },
+    /// Tell the service manager all of this at once.
+    Notify(&'a [ServiceState]),
     /// Write these bytes to standard output.
     Print(&'a [u8]),
     /// Write these bytes to standard error.
@@ -373,6 +399,7 @@ enum Entry {
     Sync,
     ReadConfig(Vec<PathBuf>),
     Report(Sink, Range<usize>),
+    Notify(Vec<ServiceState>),
     PrintError(Range<usize>),
     Print(Range<usize>),
     Exit(u8),
@@ -412,6 +439,7 @@ impl Outbox {
                 Entry::Report(sink, range) => {
                     Action::Report { sink: *sink, bytes: &self.bytes[range.clone()] }
                 }
+                Entry::Notify(states) => Action::Notify(states),
                 Entry::PrintError(range) => Action::PrintError(&self.bytes[range.clone()]),
                 Entry::Spawn(id, spawn) => Action::Spawn { id: *id, spawn },
                 Entry::Print(range) => Action::Print(&self.bytes[range.clone()]),
@@ -490,6 +518,10 @@ impl Outbox {
     pub(crate) fn report(&mut self, sink: Sink, bytes: &[u8]) {
         let range = self.keep(bytes);
         self.entries.push(Entry::Report(sink, range));
+    }
+
+    pub(crate) fn notify(&mut self, states: Vec<ServiceState>) {
+        self.entries.push(Entry::Notify(states));
     }
 
     pub(crate) fn print_error(&mut self, bytes: &[u8]) {

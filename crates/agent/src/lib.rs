@@ -21,6 +21,7 @@ mod keeping;
 mod lifecycle;
 pub mod limits;
 mod log;
+mod notify;
 mod reload;
 mod rpc;
 mod script;

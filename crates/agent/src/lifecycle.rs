@@ -49,6 +49,11 @@ impl Lifecycle {
         matches!(self.phase, Phase::Done)
     }
 
+    /// Whether the start is over, and the end has not begun.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+
     /// Prints the banner and says what is odd about the settings.
     pub(crate) fn start(cx: &mut Cx<'_>) {
         cx.print(&banner::text(cx.config));
@@ -117,7 +122,7 @@ impl Lifecycle {
             Signal::Hangup => {
                 cx.announce("Caught signal: hangup");
                 cx.announce("Reloading configuration...");
-                cx.out.read_config(cx.config.sources.paths.clone());
+                cx.errand(Errand::Reload);
                 return;
             }
         };

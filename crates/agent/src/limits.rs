@@ -127,3 +127,14 @@ pub const JSON_DEPTH: usize = 64;
 /// Changes of tags and keys that wait to be written to their files: one of each client, and as many of the
 /// cluster's keys. A disk that takes a second for each is minutes behind with as many.
 pub const KEPT_CHANGES: usize = 512;
+
+/// Between two tellings of the numbers of members to a service manager, who shows them to people: when a cluster
+/// falls apart they change faster than anybody reads.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A watchdog is fed no more often than this, whatever it asks for: who watches more closely would keep the
+/// agent busy with telling that it works.
+pub const WATCHDOG_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// How long the end of the process may take after a leave: as long as it waits for a slow disk, and some.
+pub const EXIT_ALLOWANCE: Duration = Duration::from_secs(15);

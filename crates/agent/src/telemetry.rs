@@ -167,6 +167,7 @@ impl Telemetry {
             Sink::Statsd => "metrics do not reach statsd",
             Sink::Statsite => "metrics do not reach statsite",
             Sink::Syslog => "log lines do not reach syslog",
+            Sink::ServiceManager => "the service manager hears nothing of this agent",
         };
         let is_new = self.failed.insert(sink);
         is_new.then(|| format!("{what}: {}; this is not said again", escape::line(why.as_bytes())))

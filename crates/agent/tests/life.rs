@@ -1,6 +1,8 @@
 //! What the console shows from the start to the exit.
 
 mod lab;
+#[path = "life/notify.rs"]
+mod notify;
 #[path = "life/reload.rs"]
 mod reload;
 

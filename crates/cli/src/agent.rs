@@ -5,16 +5,20 @@
 //! decided in [`villein_agent::config::settings`], addresses, sockets and files are the host's. Invariant:
 //! nothing is announced to others before every socket and file is open.
 
+mod runtime;
 mod settings;
 mod warnings;
 
+use self::runtime::EventLoop;
 use crate::args::AgentArgs;
 use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use villein_agent::config::settings::{self as check, Given, Merged};
-use villein_agent::config::{Config, Discover, Facility, Family, File, LogFormat, RPC_ADDR, Sources};
+use villein_agent::config::{
+    Config, Discover, Facility, Family, File, LogFormat, RPC_ADDR, Runtime, Sources,
+};
 use villein_agent::handler::Handler;
 use villein_core::config::Config as NodeConfig;
 use villein_core::crypto::Keyring;
@@ -29,6 +33,7 @@ use villein_host::files;
 use villein_host::interface::{self, Interface};
 use villein_host::machine;
 use villein_host::multicast::{self, Pair};
+use villein_host::notify::{self, ServiceManager};
 use villein_host::sinks::{self, Sinks};
 use villein_host::snapshot::Snapshot;
 use villein_rpc::system::os_words;
@@ -44,7 +49,7 @@ const SETUP_FAILED: &str = "Failed to setup the Serf agent";
 pub(crate) fn run(args: &AgentArgs, program: &str) -> u8 {
     let mut console = Console::default();
     match start(args, program, &mut console) {
-        Ok(boot) => villein_rt_smol::run(boot).unwrap_or_else(|error| {
+        Ok((event_loop, boot)) => event_loop.run(boot).unwrap_or_else(|error| {
             console.say(&format!("{FAILED}: {}", os_words(&error)));
             1
         }),
@@ -84,6 +89,7 @@ struct Settled {
     log_level: Level,
     log_format: LogFormat,
     syslog: Option<Facility>,
+    runtime: Runtime,
     place: Place,
     key: Option<Given>,
 }
@@ -116,7 +122,7 @@ struct Opened {
 }
 
 /// The start up to the first input; `Err` is the message for the operator.
-fn start(args: &AgentArgs, program: &str, console: &mut Console) -> Result<Boot, String> {
+fn start(args: &AgentArgs, program: &str, console: &mut Console) -> Result<(EventLoop, Boot), String> {
     let settled = settle(args, program, console)?;
     console.say("Starting Serf agent...");
     let (file, place) = (&settled.sources.merged, &settled.place);
@@ -129,13 +135,15 @@ fn start(args: &AgentArgs, program: &str, console: &mut Console) -> Result<Boot,
     let (snapshot, restored) = snapshot(file, &node).map_err(creating)?;
     let keyring = settled.key.map(check::keyring).transpose();
     let keyring = keyring.map_err(|why| creating(format!("Failed to create memberlist: {why}")))?;
+    let (event_loop, fallback) = runtime::choose(settled.runtime);
     let opened = open(file, place, settled.families.as_deref())?;
     console.say("Starting Serf agent RPC...");
 
     let keyring = files.keyring.or(keyring);
     let node = NodeConfig { addr: opened.addr, port: opened.port, keyring, ..node };
     let warnings = warnings::all(file, &node.name, &settled.handlers, &opened.rpc);
-    let warnings = settled.skipped.into_iter().chain(warnings).map(|text| (Level::Warn, text));
+    let warnings =
+        settled.skipped.into_iter().chain(fallback).chain(warnings).map(|text| (Level::Warn, text));
     let start_lines = files.lines.into_iter().chain(warnings).collect();
     let discover = |cluster: &Text| Discover {
         cluster: cluster.to_string(),
@@ -154,6 +162,8 @@ fn start(args: &AgentArgs, program: &str, console: &mut Console) -> Result<Boot,
         discover: file.discover.as_ref().map(discover),
         host_name,
         bind_port: opened.gossip.port,
+        runtime_name: event_loop.name().to_owned(),
+        service_manager: kept.sinks.service_manager.as_ref().map(ServiceManager::wishes),
         start_lines,
         ..check::agent(file, node, machine::machine())
     };
@@ -162,7 +172,7 @@ fn start(args: &AgentArgs, program: &str, console: &mut Console) -> Result<Boot,
     let failed = |error: io::Error| format!("{FAILED}: {}", os_words(&error));
     let boot = Boot::new(config, sockets, kept, io::stdout()).map_err(failed)?;
     boot.watch_signals().map_err(failed)?;
-    Ok(boot)
+    Ok((event_loop, boot))
 }
 
 /// Reads all settings, and checks what is checked before the agent says that it starts.
@@ -195,17 +205,22 @@ fn settle(args: &AgentArgs, program: &str, console: &mut Console) -> Result<Sett
     if syslog.is_some() {
         sinks::syslog_available().map_err(|why| format!("Syslog setup failed: {why}"))?;
     }
+    let runtime = check::runtime(&file)?;
     let place = place(&file, interface, mdns_interface, console)?;
     let key = check::key(&file)?;
     check::profile(&file)?;
     sources.merged = file;
-    Ok(Settled { sources, skipped, handlers, families, log_level, log_format, syslog, place, key })
+    Ok(Settled { sources, skipped, handlers, families, log_level, log_format, syslog, runtime, place, key })
 }
 
-/// Who is told the metrics.
+/// Who is told the metrics, and how the agent fares.
 fn sinks(file: &File) -> Sinks {
     let text = |addr: &Option<Text>| addr.as_ref().map(Text::to_string);
-    Sinks { statsd: text(&file.statsd_addr), statsite: text(&file.statsite_addr) }
+    Sinks {
+        statsd: text(&file.statsd_addr),
+        statsite: text(&file.statsite_addr),
+        service_manager: notify::service_manager(),
+    }
 }
 
 /// Addresses as the operator wants them (agent.md 5.1, 5.2).

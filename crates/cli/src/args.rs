@@ -95,6 +95,10 @@ pub struct AgentArgs {
     /// Configuration file, or directory whose *.json files are read; can be given several times, later ones win
     #[arg(long = "config-file", visible_alias = "config-dir", value_name = "PATH", value_parser = path())]
     pub config_files: Vec<PathBuf>,
+    /// Event loop of the agent: smol (epoll), glommio (io_uring, or smol where that is denied), or auto, which is
+    /// smol [default: auto]
+    #[arg(long, value_name = "NAME", value_parser = text::<Name>())]
+    pub runtime: Option<Name>,
 
     /// Address to listen on for gossip [default: 0.0.0.0:7946]
     #[arg(long, help_heading = ADDRESSES, value_name = "HOST[:PORT]", value_parser = text::<Name>())]

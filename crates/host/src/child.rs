@@ -14,6 +14,7 @@
 
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
+use crate::notify;
 use crate::worker::thread_named;
 use nix::errno::Errno;
 use nix::sys::signal::{self, killpg};
@@ -217,6 +218,10 @@ fn start(spawn: Spawn, place: Arc<()>, tail: &Arc<Mutex<Tail>>) -> io::Result<(C
     shell.arg("-c").arg(OsStr::from_bytes(&spawn.command));
     if spawn.own_group {
         shell.process_group(0);
+    }
+    // What the service manager says to the agent is not meant for whom the agent starts.
+    for name in notify::VARIABLES {
+        shell.env_remove(name);
     }
     for name in &spawn.unset {
         shell.env_remove(OsStr::from_bytes(name));

@@ -292,6 +292,7 @@ impl Machine {
             Action::Store(op) => self.answers.extend(self.outlets.store(op)),
             Action::ReadConfig(paths) => self.answers.extend(self.outlets.read_config(paths)),
             Action::Report { sink, bytes } => self.answers.extend(self.outlets.report(sink, bytes)),
+            Action::Notify(states) => self.answers.extend(self.outlets.notify(states)),
             Action::Print(bytes) => self.console.print(bytes),
             Action::PrintError(bytes) => self.outlets.print_error(bytes),
             Action::Exit(status) => return Some(status),

@@ -9,6 +9,7 @@ use crate::console::Console;
 use crate::files;
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
+use crate::notify;
 use crate::sinks::{Feed, Sinks, Target};
 use crate::snapshot::{Snapshot, Writer};
 use crate::worker::{Ending, Worker, thread_named};
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use villein_agent::io::{SaveId, Sink, StoreOp};
+use villein_agent::io::{SaveId, ServiceState, Sink, StoreOp};
 use villein_core::text::Secret;
 use villein_rpc::system::os_words;
 
@@ -97,6 +98,11 @@ impl Outlets {
         }
         self.feeds.get(&sink)?.give(bytes);
         None
+    }
+
+    /// Tells the service manager, if there is one. A failure comes later, or at once.
+    pub fn notify(&mut self, states: &[ServiceState]) -> Option<Arrival> {
+        self.report(Sink::ServiceManager, notify::text(states).as_bytes())
     }
 
     /// Writes to standard error.

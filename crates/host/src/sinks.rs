@@ -1,4 +1,5 @@
-//! Who is told things from outside the cluster: statsd, statsite and syslog (agent.md 16 and 17).
+//! Who is told things from outside the cluster: statsd, statsite and syslog (agent.md 16 and 17), and the service
+//! manager.
 //!
 //! A thread for each looks up the name, connects, and hands over pieces in their order. What cannot be handed
 //! over is tried once more over a new connection, with the name looked up again, and then thrown away: metrics
@@ -10,8 +11,10 @@
 use crate::address::HostPort;
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
+use crate::notify::{self, ServiceManager};
 use crate::resolve::lookup;
 use crate::worker::{Ending, Worker};
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -31,6 +34,8 @@ pub struct Sinks {
     pub statsd: Option<String>,
     /// `host:port` for a stream.
     pub statsite: Option<String>,
+    /// Who started the process, if that wants to hear of it.
+    pub service_manager: Option<ServiceManager>,
 }
 
 /// Where a syslog daemon listens, in the order in which they are tried.
@@ -50,6 +55,8 @@ pub(crate) enum Target {
     Stream(String),
     /// The first of these sockets that somebody listens on.
     Local(Vec<PathBuf>),
+    /// The socket of a service manager, as the environment names it.
+    Manager(OsString),
 }
 
 impl Target {
@@ -59,6 +66,9 @@ impl Target {
             Sink::Statsd => sinks.statsd.clone().map(Target::Datagrams),
             Sink::Statsite => sinks.statsite.clone().map(Target::Stream),
             Sink::Syslog => Some(Target::Local(SYSLOG.map(PathBuf::from).to_vec())),
+            Sink::ServiceManager => {
+                sinks.service_manager.as_ref().map(|manager| Target::Manager(manager.socket.clone()))
+            }
         }
     }
 
@@ -82,6 +92,7 @@ impl Target {
                 Ok(Link::Tcp(stream))
             }),
             Target::Local(paths) => local(paths),
+            Target::Manager(name) => notify::connect(name).map(Link::LocalDatagrams),
         }
     }
 
@@ -90,6 +101,7 @@ impl Target {
         match self {
             Target::Datagrams(text) | Target::Stream(text) => text.clone(),
             Target::Local(_) => "syslog".to_owned(),
+            Target::Manager(name) => name.display().to_string(),
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct File {
     pub log_level: Option<Text>,
     /// `log_format`: `text` or `json`.
     pub log_format: Option<Text>,
+    /// `runtime`: `auto`, `smol` or `glommio`.
+    pub runtime: Option<Text>,
     /// `protocol`
     pub protocol: Option<i64>,
     /// `profile`
@@ -161,6 +163,7 @@ impl File {
             ("keyring_file", Slot::Path(&mut self.keyring_file)),
             ("log_level", Slot::Text(&mut self.log_level)),
             ("log_format", Slot::Text(&mut self.log_format)),
+            ("runtime", Slot::Text(&mut self.runtime)),
             ("protocol", Slot::Positive(&mut self.protocol)),
             ("profile", Slot::Text(&mut self.profile)),
             ("event_handlers", Slot::Handlers(&mut self.event_handlers)),

@@ -6,7 +6,7 @@
 
 use super::decode::{Problem, decode};
 use super::file::File;
-use super::{Config, Facility, Family, LogFormat, Machine, PROFILE};
+use super::{Config, Facility, Family, LogFormat, Machine, PROFILE, Runtime};
 use crate::escape;
 use crate::handler::Handler;
 use crate::io::{ConfigFile, Sink};
@@ -152,6 +152,19 @@ pub fn log_format(file: &File) -> Result<LogFormat, String> {
         Some(_) => {
             let name = file.log_format.clone().unwrap_or_default();
             Err(format!("Invalid log format: {name}. Valid log formats are: [text json]"))
+        }
+    }
+}
+
+/// Which event loop is wanted.
+pub fn runtime(file: &File) -> Result<Runtime, String> {
+    match file.runtime.as_deref() {
+        None | Some(b"auto") => Ok(Runtime::Auto),
+        Some(b"smol") => Ok(Runtime::Smol),
+        Some(b"glommio") => Ok(Runtime::Glommio),
+        Some(_) => {
+            let name = file.runtime.clone().unwrap_or_default();
+            Err(format!("Invalid runtime: {name}. Valid runtimes are: [auto smol glommio]"))
         }
     }
 }
@@ -349,6 +362,7 @@ pub fn problems(file: &File) -> Vec<Problem> {
     let others = [
         ("log_level", log_level(file).err()),
         ("log_format", log_format(file).err()),
+        ("runtime", runtime(file).err()),
         ("syslog_facility", facility(file).err()),
         ("encrypt_key", key(file).and_then(|key| key.map(keyring).transpose()).err()),
         ("profile", profile(file).err()),

@@ -45,6 +45,7 @@ pub(super) fn of_agent(cx: &Cx<'_>) -> Stats {
         ("os", machine.os.as_str().into()),
         ("arch", machine.arch.as_str().into()),
         ("version", concat!("villein ", env!("CARGO_PKG_VERSION")).into()),
+        ("event_loop", cx.config.runtime_name.as_str().into()),
         ("max_procs", cpus.as_str().into()),
         ("goroutines", "1".into()),
         ("cpu_count", cpus.as_str().into()),

@@ -7,7 +7,7 @@ use villein_agent::Agent;
 use villein_agent::config::{Config, Machine};
 use villein_agent::io::{
     Action, ChildId, ChildStatus, Clock, Conn, ConnEvent, ConnOp, Input, Lookup, Outbox, ResolveId, SaveId,
-    Socket, Spawn, StoreOp, StreamId,
+    ServiceState, Socket, Spawn, StoreOp, StreamId,
 };
 use villein_core::config::Config as NodeConfig;
 use villein_core::member::{Status, WireAddr};
@@ -55,6 +55,8 @@ pub(crate) struct Place {
     /// What is answered to each file that is saved.
     pub(crate) disk: Result<(), &'static str>,
     pub(crate) saved: Vec<(String, String)>,
+    /// What its service manager was told, and when.
+    pub(crate) notified: Vec<(Instant, Vec<ServiceState>)>,
 }
 
 enum Delivery {
@@ -108,6 +110,7 @@ impl Cluster {
             closed: Vec::new(),
             disk: Ok(()),
             saved: Vec::new(),
+            notified: Vec::new(),
         });
         self.give(place, Input::Started);
         place
@@ -187,6 +190,7 @@ impl Cluster {
                     let output = self.prints.get(command).cloned().unwrap_or_default();
                     self.waiting.push_back((at, Delivery::Exited(id, output)));
                 }
+                Action::Notify(states) => self.nodes[at].notified.push((self.now, states.to_vec())),
                 Action::Exit(status) => self.nodes[at].exit = Some(status),
                 _ => {}
             }

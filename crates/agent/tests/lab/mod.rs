@@ -16,7 +16,7 @@ use villein_agent::config::{Config, Machine};
 use villein_agent::handler::Handler;
 use villein_agent::io::{
     Action, ChildId, ChildStatus, Clock, Conn, ConnEvent, ConnOp, Input, Kill, Lookup, Outbox, ResolveId,
-    SaveId, Signal, Sink, Socket, Spawn, StoreOp, StreamId,
+    SaveId, ServiceState, Signal, Sink, Socket, Spawn, StoreOp, StreamId,
 };
 use villein_core::config::Config as NodeConfig;
 use villein_core::member::WireAddr;
@@ -42,6 +42,8 @@ pub(crate) struct Lab {
     pub(crate) snapshot: Vec<u8>,
     pub(crate) config_wanted: Vec<Vec<PathBuf>>,
     pub(crate) reported: Vec<(Sink, Vec<u8>)>,
+    /// What the service manager was told.
+    pub(crate) notified: Vec<Vec<ServiceState>>,
     pub(crate) printed_errors: String,
     pub(crate) written: BTreeMap<u64, Vec<u8>>,
     pub(crate) closed: Vec<u64>,
@@ -90,6 +92,7 @@ impl Lab {
             snapshot: Vec::new(),
             config_wanted: Vec::new(),
             reported: Vec::new(),
+            notified: Vec::new(),
             printed_errors: String::new(),
             written: BTreeMap::new(),
             closed: Vec::new(),
@@ -148,6 +151,7 @@ impl Lab {
                 Action::Store(StoreOp::Sync) => {}
                 Action::ReadConfig(paths) => self.config_wanted.push(paths.to_vec()),
                 Action::Report { sink, bytes } => self.reported.push((sink, bytes.to_vec())),
+                Action::Notify(states) => self.notified.push(states.to_vec()),
                 Action::PrintError(bytes) => {
                     self.printed_errors.push_str(std::str::from_utf8(bytes).expect("output is UTF-8"));
                 }
@@ -216,6 +220,11 @@ impl Lab {
             self.give(Input::Tick);
         }
         self.now = end;
+    }
+
+    /// Lets time pass in which nothing is handled.
+    pub(crate) fn stall(&mut self, time: Duration) {
+        self.now = self.now + time;
     }
 
     pub(crate) fn signal(&mut self, signal: Signal) {

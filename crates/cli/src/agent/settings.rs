@@ -34,6 +34,7 @@ pub(super) fn sources(args: &AgentArgs) -> Result<Sources, String> {
         keyring_file: args.keyring_file.clone(),
         log_level: args.log_level.clone(),
         log_format: args.log_format.clone(),
+        runtime: args.runtime.clone(),
         protocol: args.protocol,
         profile: args.profile.clone(),
         event_handlers: args.event_handlers.iter().cloned().map(HandlerSpec::Line).collect(),

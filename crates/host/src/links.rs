@@ -1,28 +1,33 @@
-//! TCP connections: a task each, whose halves read into the inbox and write what the driver gave.
+//! TCP connections on any event loop: a task each, whose halves read into the inbox and write what the driver gave.
 //!
 //! Invariants: a connection that is closed or aborted is out of reach at once; what it still does (deliver
 //! its last bytes, wait for the peer to take them) is bounded by [`limits::CLOSE_LINGER`], and ends early
 //! when a new connection needs the place. A reader has at most one piece of bytes in the inbox.
 
+#[cfg(feature = "conformance")]
+pub(crate) mod checks;
+
+use crate::boot::Port;
+use crate::inbox::{ConnArrival, Sender};
+use crate::limits;
+use crate::os_words;
+use crate::serve::EventLoop;
 use async_channel::{Receiver, RecvError, Sender as Bytes};
 use async_executor::{LocalExecutor, Task};
-use async_io::{Async, Timer};
-use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, future, io::split};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use villein_agent::io::Conn;
-use villein_host::boot::Port;
-use villein_host::inbox::{ConnArrival, Sender};
-use villein_host::limits;
-use villein_host::os_words;
 
-/// All connections that the driver can reach.
-pub(crate) struct Links {
+/// All connections that the driver can reach, on one event loop.
+pub(crate) struct Links<L> {
+    event_loop: PhantomData<L>,
     executor: Rc<LocalExecutor<'static>>,
     inbox: Sender,
     open: RefCell<BTreeMap<Conn, Link>>,
@@ -91,10 +96,17 @@ impl Drop for Share {
     }
 }
 
-impl Links {
-    pub(crate) fn new(executor: Rc<LocalExecutor<'static>>, inbox: Sender) -> Links {
+impl<L: EventLoop> Links<L> {
+    pub(crate) fn new(executor: Rc<LocalExecutor<'static>>, inbox: Sender) -> Links<L> {
         let unwritten = Rc::new(Unwritten { bytes: Cell::new(0), is_zero: async_channel::bounded(1) });
-        Links { executor, inbox, open: RefCell::default(), lingering: RefCell::default(), unwritten }
+        Links {
+            event_loop: PhantomData,
+            executor,
+            inbox,
+            open: RefCell::default(),
+            lingering: RefCell::default(),
+            unwritten,
+        }
     }
 
     /// A place for a connection accepted on `port`. When there is none, the connection that was closed first
@@ -113,7 +125,7 @@ impl Links {
     pub(crate) fn open<K: 'static>(
         &self,
         conn: Conn,
-        opening: impl Future<Output = io::Result<(Async<TcpStream>, K)>> + 'static,
+        opening: impl Future<Output = io::Result<(L::Stream, K)>> + 'static,
     ) {
         let (bytes, to_write) = async_channel::unbounded();
         let (closed, closing) = async_channel::bounded(1);
@@ -123,9 +135,10 @@ impl Links {
             let talk = async {
                 let (stream, _kept) = opening.await?;
                 // Requests and answers are small and awaited; a system that refuses only makes them slower.
-                let _ = stream.get_ref().set_nodelay(true);
-                let reading = read(conn, &stream, &closing, &inbox);
-                let writing = write(conn, &stream, &to_write, &share_of_task, &inbox);
+                let _ = L::set_nodelay(&stream);
+                let (reader, writer) = split(stream);
+                let reading = read(conn, reader, &closing, &inbox);
+                let writing = write(conn, writer, &to_write, &share_of_task, &inbox);
                 future::try_zip(reading, writing).await
             };
             let said = async {
@@ -135,7 +148,7 @@ impl Links {
             };
             let too_late = async {
                 let Err(RecvError) = closing.recv().await;
-                Timer::after(limits::CLOSE_LINGER).await;
+                L::sleep(limits::CLOSE_LINGER).await;
             };
             future::or(said, too_late).await;
         });
@@ -145,7 +158,7 @@ impl Links {
     pub(crate) fn connect(&self, conn: Conn, to: SocketAddr) {
         let inbox = self.inbox.clone();
         self.open(conn, async move {
-            let stream = Async::<TcpStream>::connect(to).await?;
+            let stream = L::connect(to).await?;
             let _ = inbox.conn(conn, ConnArrival::Connected).await;
             Ok((stream, ()))
         });
@@ -190,7 +203,7 @@ impl Links {
             while self.unwritten.bytes.get() > 0 && self.unwritten.is_zero.1.recv().await.is_ok() {}
         };
         let too_late = async {
-            Timer::after(limits::EXIT_LINGER).await;
+            L::sleep(limits::EXIT_LINGER).await;
         };
         future::or(written, too_late).await;
     }
@@ -207,7 +220,7 @@ fn port(conn: Conn) -> Option<Port> {
 
 async fn read(
     conn: Conn,
-    mut stream: &Async<TcpStream>,
+    mut stream: impl AsyncRead + Unpin,
     closing: &Receiver<Infallible>,
     inbox: &Sender,
 ) -> io::Result<()> {
@@ -238,7 +251,7 @@ async fn read(
 
 async fn write(
     conn: Conn,
-    mut stream: &Async<TcpStream>,
+    mut stream: impl AsyncWrite + Unpin,
     to_write: &Receiver<Vec<u8>>,
     share: &Share,
     inbox: &Sender,
@@ -251,172 +264,12 @@ async fn write(
         }
     }
     // The peer reads to the end before it sees the connection dropped.
-    stream.get_ref().shutdown(Shutdown::Write)
+    stream.close().await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-    use std::thread;
-    use villein_agent::io::StreamId;
-    use villein_host::inbox::{Arrival, Inbox, inbox};
-
-    const CONN: Conn = Conn::Rpc(1);
-
-    struct Lab {
-        executor: Rc<LocalExecutor<'static>>,
-        links: Links,
-        inbox: Inbox,
-        peer: TcpStream,
-    }
-
-    fn connection() -> (Async<TcpStream>, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-        (Async::new(listener.accept().expect("a peer").0).expect("a socket"), peer)
-    }
-
-    fn lab() -> Lab {
-        let (stream, peer) = connection();
-        let executor = Rc::new(LocalExecutor::new());
-        let (sender, inbox) = inbox();
-        let links = Links::new(executor.clone(), sender);
-        links.open(CONN, async { Ok((stream, ())) });
-        Lab { executor, links, inbox, peer }
-    }
-
-    impl Lab {
-        fn next(&mut self) -> ConnArrival {
-            async_io::block_on(self.executor.run(self.inbox.ready()));
-            match self.inbox.take() {
-                Some(Arrival::Conn { event, .. }) => event,
-                other => panic!("not of a connection: {other:?}"),
-            }
-        }
-
-        fn flush(&self) {
-            async_io::block_on(self.executor.run(self.links.flush()));
-        }
-    }
-
-    fn read_to_end(mut peer: TcpStream) -> thread::JoinHandle<usize> {
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            peer.read_to_end(&mut bytes).expect("an orderly end");
-            bytes.len()
-        })
-    }
-
-    #[test]
-    fn a_closed_connection_delivers_what_was_written() {
-        let lab = lab();
-        let large = vec![1; 8 << 20];
-        lab.links.write(CONN, &large);
-        lab.links.write(CONN, b"end");
-        lab.links.close(CONN);
-        lab.links.write(CONN, b"never");
-        let reader = read_to_end(lab.peer.try_clone().expect("a socket can be shared"));
-        lab.flush();
-        assert_eq!(reader.join().expect("it only reads"), large.len() + 3);
-        assert_eq!(lab.links.unwritten.bytes.get(), 0);
-    }
-
-    #[test]
-    fn a_closed_connection_does_not_listen_for_ever() {
-        let mut lab = lab();
-        lab.links.close(CONN);
-        let mut peer = lab.peer.try_clone().expect("a socket can be shared");
-        let writer = thread::spawn(move || while peer.write_all(&[1; 4096]).is_ok() {});
-        assert_eq!(lab.next(), ConnArrival::Failed("connection aborted".to_owned()));
-        writer.join().expect("its connection ends");
-    }
-
-    #[test]
-    fn everything_written_is_said_once() {
-        let mut lab = lab();
-        lab.links.write(CONN, b"one");
-        lab.links.write(CONN, b"two");
-        assert_eq!(lab.next(), ConnArrival::Drained);
-        lab.peer.shutdown(Shutdown::Write).expect("the connection is there");
-        assert_eq!(lab.next(), ConnArrival::End);
-    }
-
-    #[test]
-    fn an_aborted_connection_forgets_what_was_written() {
-        let lab = lab();
-        lab.links.write(CONN, &vec![1; 8 << 20]);
-        lab.links.abort(CONN);
-        assert!(lab.links.open.borrow().is_empty());
-        lab.flush();
-        assert_eq!(lab.links.unwritten.bytes.get(), 0);
-    }
-
-    #[test]
-    fn too_much_for_one_peer_is_a_failure() {
-        let mut lab = lab();
-        lab.links.write(CONN, &vec![1; limits::WRITE_BUFFER]);
-        lab.links.write(CONN, b"x");
-        assert_eq!(lab.next(), ConnArrival::Failed("too much is waiting to be written".to_owned()));
-    }
-
-    #[test]
-    fn a_connection_that_cannot_be_made_is_a_failure() {
-        let mut lab = lab();
-        let nobody =
-            std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
-        lab.links.connect(Conn::Gossip(StreamId::dialed(1)), nobody);
-        assert_eq!(lab.next(), ConnArrival::Failed("connection refused".to_owned()));
-    }
-
-    #[test]
-    fn a_reader_has_one_piece_of_bytes_on_its_way() {
-        let mut lab = lab();
-        lab.peer.write_all(&vec![1; 2 * limits::READ]).expect("the connection is there");
-        let ConnArrival::Data { bytes, credit } = lab.next() else { panic!("bytes come first") };
-        lab.links.write(CONN, b"answer");
-        assert_eq!(lab.next(), ConnArrival::Drained, "no more bytes come before these are handled");
-        drop(credit);
-        let mut length = bytes.len();
-        while length < 2 * limits::READ {
-            let ConnArrival::Data { bytes, .. } = lab.next() else { panic!("the rest follows") };
-            length += bytes.len();
-        }
-        assert_eq!(length, 2 * limits::READ);
-    }
-
-    #[test]
-    fn the_connection_closed_first_makes_room() {
-        let mut lab = lab();
-        let places = Places::new(2);
-        lab.links.close(CONN);
-        let mut peers = Vec::new();
-        for number in 2..=5 {
-            let place = async_io::block_on(lab.executor.run(lab.links.place(Port::Rpc, &places)));
-            let place = place.expect("only closed connections are in the way");
-            let (stream, peer) = connection();
-            lab.links.open(Conn::Rpc(number), async move { Ok((stream, place)) });
-            lab.links.write(Conn::Rpc(number), b"bye");
-            if number > 3 {
-                lab.links.close(Conn::Rpc(number));
-            }
-            let mut said = [0; 3];
-            assert_eq!(lab.next(), ConnArrival::Drained);
-            (&peer).read_exact(&mut said).expect("it was written");
-            peers.push(peer);
-            if number == 3 {
-                let none = async_io::block_on(lab.executor.run(lab.links.place(Port::Rpc, &places)));
-                assert!(none.is_none(), "open connections keep their places");
-                lab.links.close(Conn::Rpc(2));
-            }
-        }
-        // The third is open, the fifth lingers.
-        assert_eq!(Rc::strong_count(&places.taken) - 1, 2);
-        for number in [0, 2] {
-            assert_eq!(peers[number].read(&mut [0]).expect("nothing was unread"), 0);
-        }
-    }
 
     #[test]
     fn places_are_bounded_and_come_back() {

@@ -1,0 +1,116 @@
+//! An event loop over io_uring with `glommio`: the whole agent in one thread.
+//!
+//! Brings what [`villein_host::serve`] asks of an event loop, and decides nothing. glommio waits (for timers, for
+//! sockets, for connections to be made) and carries the bytes of connections. It does not accept connections,
+//! because children would inherit those that its `accept` makes, and does not receive datagrams, because a
+//! receive of its that is given up loses one.
+
+mod machine;
+
+use futures_lite::AsyncRead;
+use glommio::net::TcpStream as Stream;
+use glommio::timer::Timer;
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Instant;
+use villein_host::boot::Boot;
+use villein_host::serve::{EventLoop, Watched, serve};
+
+/// Bytes of buffers that are shared with the kernel. Nothing of ours uses them; glommio wants this many at least.
+const IO_MEMORY: usize = 64 << 10;
+
+/// Entries of each of the three rings: a batch of operations, not a limit to them.
+const RING_DEPTH: usize = 32;
+
+/// A loop that is ready to run, on the thread that made it.
+#[derive(Debug)]
+pub struct Glommio(LocalExecutor);
+
+impl Glommio {
+    /// Makes the loop; `Err` says in words for an operator why this machine does not have it.
+    pub fn new() -> Result<Glommio, String> {
+        machine::check(RING_DEPTH as u32)?;
+        LocalExecutorBuilder::new(Placement::Unbound)
+            .io_memory(IO_MEMORY)
+            .ring_depth(RING_DEPTH)
+            .make()
+            .map(Glommio)
+            .map_err(|error| machine::refused(&error.into()))
+    }
+
+    /// Runs an agent until it ends; the exit status. `Err` if the sockets cannot be waited for.
+    pub fn run(self, boot: Boot) -> io::Result<u8> {
+        self.block_on(serve::<Uring>(boot))
+    }
+
+    /// Runs a future that waits for what [`Uring`] brings.
+    pub fn block_on<T>(self, future: impl Future<Output = T>) -> T {
+        self.0.run(future)
+    }
+}
+
+/// What the loop brings to those who run inside of it.
+#[derive(Debug)]
+pub struct Uring;
+
+impl EventLoop for Uring {
+    type Watch = Watched;
+    type Stream = Stream;
+
+    fn watch(socket: Watched) -> io::Result<Watched> {
+        Ok(socket)
+    }
+
+    fn readable(socket: &Watched) -> impl Future<Output = io::Result<()>> {
+        readable(socket)
+    }
+
+    fn stream(stream: TcpStream) -> io::Result<Stream> {
+        Ok(taken_over(stream.into()))
+    }
+
+    fn set_nodelay(stream: &Stream) -> io::Result<()> {
+        Ok(stream.set_nodelay(true)?)
+    }
+
+    async fn connect(to: SocketAddr) -> io::Result<Stream> {
+        Ok(Stream::connect(to).await?)
+    }
+
+    async fn sleep_until(then: Instant) {
+        Timer::new(then.saturating_duration_since(Instant::now())).await;
+    }
+}
+
+/// glommio waits for the readiness of a descriptor on behalf of a connection only, and asks the kernel for it as
+/// soon as it is given one. So it gets a copy of the descriptor as a connection, which is never read: whatever wakes
+/// the task for the first time means that it is worth a look.
+async fn readable(socket: &Watched) -> io::Result<()> {
+    let mut waiting = taken_over(socket.as_fd().try_clone_to_owned()?);
+    let mut is_asked = false;
+    poll_fn(|cx| {
+        if is_asked {
+            return Poll::Ready(Ok(()));
+        }
+        is_asked = true;
+        match Pin::new(&mut waiting).poll_read(cx, &mut [0]) {
+            Poll::Ready(_) => Poll::Ready(Err(io::ErrorKind::Other.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// The descriptor as a connection of the loop that runs.
+fn taken_over(socket: OwnedFd) -> Stream {
+    #[expect(unsafe_code, reason = "glommio takes nothing but a bare descriptor")]
+    // SAFETY: the descriptor is open, and its only owner gives it away here.
+    unsafe {
+        Stream::from_raw_fd(socket.into_raw_fd())
+    }
+}
