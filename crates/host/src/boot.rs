@@ -6,7 +6,7 @@ use crate::console::Console;
 use crate::driver::Driver;
 use crate::inbox::{Sender, inbox};
 use crate::machine;
-use crate::multicast::Pair;
+use crate::multicast::{Membership, Pair};
 use crate::outlets::Outlets;
 use crate::signals;
 use crate::sinks::Sinks;
@@ -47,6 +47,8 @@ pub struct Sockets {
     pub udp: Vec<(Socket, UdpSocket)>,
     /// For connections.
     pub tcp: [(Port, TcpListener); 2],
+    /// Where those of discovery hear and ask.
+    pub memberships: Vec<Membership>,
 }
 
 /// What is spoken on a listening TCP socket.
@@ -71,12 +73,13 @@ impl Port {
 impl Sockets {
     /// Of an agent that finds peers over `multicast`.
     pub fn new(gossip: Gossip, rpc: TcpListener, multicast: Vec<Pair>) -> Sockets {
-        let found = multicast.into_iter().flat_map(|pair| pair.sockets);
-        let mdns = found.map(|(via, socket)| (Socket::Mdns(via), socket));
-        Sockets {
-            udp: std::iter::once((Socket::Gossip, gossip.udp)).chain(mdns).collect(),
-            tcp: [(Port::Gossip, gossip.tcp), (Port::Rpc, rpc)],
+        let mut udp = vec![(Socket::Gossip, gossip.udp)];
+        let mut memberships = Vec::new();
+        for pair in multicast {
+            udp.extend(pair.sockets.map(|(via, socket)| (Socket::Mdns(via), socket)));
+            memberships.push(pair.membership);
         }
+        Sockets { udp, tcp: [(Port::Gossip, gossip.tcp), (Port::Rpc, rpc)], memberships }
     }
 }
 

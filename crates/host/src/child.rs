@@ -15,6 +15,7 @@
 use crate::inbox::{Arrival, Sender};
 use crate::limits;
 use crate::notify;
+use crate::orphans::Waited;
 use crate::worker::thread_named;
 use nix::errno::Errno;
 use nix::sys::signal::{self, killpg};
@@ -40,12 +41,13 @@ pub struct Children {
     /// Each running child holds one more of it.
     places: Arc<()>,
     groups: Groups,
+    waited: Waited,
 }
 
 impl Children {
     /// Their ends are put into `inbox`.
     pub fn new(inbox: Sender) -> Children {
-        Children { inbox, places: Arc::new(()), groups: Groups::default() }
+        Children { inbox, places: Arc::new(()), groups: Groups::default(), waited: Waited::new() }
     }
 
     /// Starts a child; `Err` says why none is started, in which case nothing is put into the inbox.
@@ -54,9 +56,10 @@ impl Children {
             return Err("too many children are running, or hold the output of one that has ended".to_owned());
         }
         let (inbox, place, spawn) = (self.inbox.clone(), self.places.clone(), spawn.clone());
+        let waited = self.waited.clone();
         let group = spawn.own_group.then(|| self.groups.expect(id));
         let started = thread_named("child").spawn(move || {
-            let (status, output) = run(spawn, place, group);
+            let (status, output) = run(spawn, place, group, &waited);
             let Tail { bytes, total } = output;
             // The driver may have gone before its children, which is fine.
             let _ =
@@ -174,9 +177,9 @@ impl Tail {
     }
 }
 
-fn run(spawn: Spawn, place: Arc<()>, group: Option<Group>) -> (ChildStatus, Tail) {
+fn run(spawn: Spawn, place: Arc<()>, group: Option<Group>, waited: &Waited) -> (ChildStatus, Tail) {
     let tail = Arc::new(Mutex::new(Tail::default()));
-    let (mut child, output_closed) = match start(spawn, place, &tail) {
+    let (mut child, output_closed) = match start(spawn, place, &tail, waited) {
         Ok(started) => started,
         Err(error) => return (ChildStatus::NotStarted(os_words(&error)), Tail::default()),
     };
@@ -190,7 +193,7 @@ fn run(spawn: Spawn, place: Arc<()>, group: Option<Group>) -> (ChildStatus, Tail
     if let Some(group) = group {
         group.wait_for_others(pid);
     }
-    let status = child.wait();
+    let status = waited.reap(&mut child);
     let output = std::mem::take(&mut *tail.lock().unwrap_or_else(PoisonError::into_inner));
     match status {
         Ok(status) => (end_of(status), output),
@@ -201,7 +204,12 @@ fn run(spawn: Spawn, place: Arc<()>, group: Option<Group>) -> (ChildStatus, Tail
 /// Starts whoever talks with the child, then the child: it has all of its input and is heard, or never runs.
 /// The receiver is told when its output is closed. The command does not outlive this function, and with it
 /// our copies of the child's ends of the pipes.
-fn start(spawn: Spawn, place: Arc<()>, tail: &Arc<Mutex<Tail>>) -> io::Result<(Child, Receiver<()>)> {
+fn start(
+    spawn: Spawn,
+    place: Arc<()>,
+    tail: &Arc<Mutex<Tail>>,
+    waited: &Waited,
+) -> io::Result<(Child, Receiver<()>)> {
     let (stdin, to_child) = io::pipe()?;
     let (output, stdout) = io::pipe()?;
     let feeder = feed(to_child, spawn.stdin)?;
@@ -228,7 +236,7 @@ fn start(spawn: Spawn, place: Arc<()>, tail: &Arc<Mutex<Tail>>) -> io::Result<(C
     }
     shell.envs(spawn.env.iter().map(|(name, value)| (OsStr::from_bytes(name), OsStr::from_bytes(value))));
     shell.stdin(stdin).stdout(stdout.try_clone()?).stderr(stdout);
-    Ok((shell.spawn()?, output_closed))
+    Ok((waited.start(&mut shell)?, output_closed))
 }
 
 /// Writes without holding up anybody: what fits into the empty pipe needs no thread to wait for it.
@@ -508,7 +516,7 @@ mod tests {
         let group = children.groups.expect(ChildId(1));
         children.kill(ChildId(1), Kill::AtOnce);
         let spawn = Spawn { own_group: true, ..shell("sleep 1000") };
-        let (status, _) = run(spawn, children.places.clone(), Some(group));
+        let (status, _) = run(spawn, children.places.clone(), Some(group), &children.waited);
         assert_eq!((status, inbox.take()), (ChildStatus::Signaled(9), None));
         assert!(children.groups.lock().is_empty());
     }

@@ -61,6 +61,17 @@ impl Interface {
         Ok(Interface { name: name.to_owned(), index, addrs })
     }
 
+    /// What it is now: of this name, or else whatever has an address of it that no other network has. `None` while it
+    /// is gone.
+    pub fn now(&self) -> Option<Interface> {
+        let all = all();
+        let has_its_address =
+            |addr: &&InterfaceAddr| !is_link_local(addr.ip) && self.addrs.contains(&addr.ip);
+        let by_name = all.iter().find(|addr| addr.name == self.name);
+        let found = by_name.or_else(|| all.iter().find(has_its_address))?;
+        Interface::named(&found.name).ok().filter(|interface| !interface.addrs.is_empty())
+    }
+
     /// What to bind to when the operator names this interface and `bind`: its first usable address if the
     /// bind address is open, otherwise exactly the bind address, which it must have. `Err` is the whole
     /// message. The flag says whether an address was chosen here, which is worth a line.

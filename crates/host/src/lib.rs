@@ -24,6 +24,7 @@ mod links;
 pub mod machine;
 pub mod multicast;
 pub mod notify;
+mod orphans;
 pub mod outlets;
 pub mod resolve;
 pub mod serve;

@@ -3,9 +3,12 @@
 //! Per family of addresses one socket on the port of multicast DNS, member of the group, shared with
 //! other programs of the machine, and one on a free port, whose questions leave through the chosen
 //! interface. A family that the machine or the interface does not have is left out.
+//!
+//! An interface may go and come back as another one with the same name or the same address, as that of a container
+//! does which is connected anew; [`Membership`] follows it.
 
 use crate::interface::Interface;
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket as Raw, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockRef, Socket as Raw, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use villein_agent::config::Family;
@@ -18,6 +21,93 @@ pub struct Pair {
     pub family: Family,
     /// Each with its role.
     pub sockets: [(Via, UdpSocket); 2],
+    /// What keeps them where they belong.
+    pub membership: Membership,
+}
+
+/// Where the sockets of one family hear the group and ask it.
+#[derive(Debug)]
+pub struct Membership {
+    family: Family,
+    /// As it was when they were put there; `None` is the system's default.
+    interface: Option<Interface>,
+    group: UdpSocket,
+    query: UdpSocket,
+}
+
+impl Membership {
+    fn new(
+        family: Family,
+        interface: Option<&Interface>,
+        group: &Raw,
+        query: &Raw,
+    ) -> io::Result<Membership> {
+        let (group, query) = (group.try_clone()?.into(), query.try_clone()?.into());
+        let membership = Membership { family, interface: interface.cloned(), group, query };
+        membership.enter(interface)?;
+        Ok(membership)
+    }
+
+    /// Whether its sockets take a datagram to there.
+    pub fn is_for(&self, to: SocketAddr) -> bool {
+        to.is_ipv4() == (self.family == Family::V4)
+    }
+
+    /// Follows an interface that has become another one. Without success nothing changes, and the next question
+    /// tries again.
+    pub fn renew(&mut self) {
+        let Some(before) = &self.interface else { return };
+        let Some(now) = before.now().filter(|now| now != before) else { return };
+        let _ = match self.family {
+            Family::V4 => SockRef::from(&self.group)
+                .leave_multicast_v4_n(&group_v4(), &InterfaceIndexOrAddress::Index(before.index)),
+            Family::V6 => SockRef::from(&self.group).leave_multicast_v6(&group_v6(), before.index),
+        };
+        if self.enter(Some(&now)).is_ok() {
+            self.interface = Some(now);
+        }
+    }
+
+    fn enter(&self, interface: Option<&Interface>) -> io::Result<()> {
+        let index = interface.map_or(0, |interface| interface.index);
+        let (group, query) = (SockRef::from(&self.group), SockRef::from(&self.query));
+        match self.family {
+            Family::V4 => {
+                let own = interface.map(own_v4).transpose()?;
+                group.join_multicast_v4_n(&group_v4(), &InterfaceIndexOrAddress::Index(index))?;
+                for socket in [&group, &query] {
+                    if let Some(own) = own {
+                        socket.set_multicast_if_v4(&own)?;
+                    }
+                }
+            }
+            Family::V6 => {
+                group.join_multicast_v6(&group_v6(), index)?;
+                for socket in [&group, &query] {
+                    socket.set_multicast_if_v6(index)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn group_v4() -> Ipv4Addr {
+    let IpAddr::V4(group) = GROUP_V4.ip() else { unreachable!("the group of IPv4 has such an address") };
+    group
+}
+
+fn group_v6() -> Ipv6Addr {
+    let IpAddr::V6(group) = GROUP_V6.ip() else { unreachable!("the group of IPv6 has such an address") };
+    group
+}
+
+fn own_v4(interface: &Interface) -> io::Result<Ipv4Addr> {
+    let address = interface.addrs.iter().find_map(|ip| match ip {
+        IpAddr::V4(v4) => Some(*v4),
+        IpAddr::V6(_) => None,
+    });
+    address.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
 /// Opens what can be opened of these families, on this interface or on the system's default; `Err` is the whole
@@ -35,49 +125,31 @@ pub fn open(interface: Option<&Interface>, families: &[Family]) -> Result<Vec<Pa
 }
 
 fn ipv4(interface: Option<&Interface>) -> io::Result<Pair> {
-    let own = |interface: &Interface| {
-        let address = interface.addrs.iter().find_map(|ip| match ip {
-            IpAddr::V4(v4) => Some(*v4),
-            IpAddr::V6(_) => None,
-        });
-        address.ok_or(io::ErrorKind::AddrNotAvailable)
-    };
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let group = shared(Domain::IPV4, SocketAddr::new(any.ip(), GROUP_V4.port()))?;
     let query = fresh(Domain::IPV4, any)?;
-    if let IpAddr::V4(address) = GROUP_V4.ip() {
-        let index = interface.map_or(0, |interface| interface.index);
-        group.join_multicast_v4_n(&address, &InterfaceIndexOrAddress::Index(index))?;
-    }
     for socket in [&group, &query] {
         socket.set_multicast_loop_v4(true)?;
-        if let Some(interface) = interface {
-            socket.set_multicast_if_v4(&own(interface)?)?;
-        }
     }
-    Ok(pair(Family::V4, group, query))
+    pair(Family::V4, interface, group, query)
 }
 
 fn ipv6(interface: Option<&Interface>) -> io::Result<Pair> {
     if interface.is_some_and(|interface| !interface.addrs.iter().any(IpAddr::is_ipv6)) {
         return Err(io::ErrorKind::AddrNotAvailable.into());
     }
-    let index = interface.map_or(0, |interface| interface.index);
     let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     let group = shared(Domain::IPV6, SocketAddr::new(any.ip(), GROUP_V6.port()))?;
     let query = fresh(Domain::IPV6, any)?;
-    if let IpAddr::V6(address) = GROUP_V6.ip() {
-        group.join_multicast_v6(&address, index)?;
-    }
     for socket in [&group, &query] {
         socket.set_multicast_loop_v6(true)?;
-        socket.set_multicast_if_v6(index)?;
     }
-    Ok(pair(Family::V6, group, query))
+    pair(Family::V6, interface, group, query)
 }
 
-fn pair(family: Family, group: Raw, query: Raw) -> Pair {
-    Pair { family, sockets: [(Via::Group, group.into()), (Via::Query, query.into())] }
+fn pair(family: Family, interface: Option<&Interface>, group: Raw, query: Raw) -> io::Result<Pair> {
+    let membership = Membership::new(family, interface, &group, &query)?;
+    Ok(Pair { family, sockets: [(Via::Group, group.into()), (Via::Query, query.into())], membership })
 }
 
 /// Bound to a port that other programs have too.

@@ -12,6 +12,7 @@ use crate::driver::{Driver, Net, Turn};
 use crate::inbox::{ConnArrival, Sender};
 use crate::limits;
 use crate::links::{Links, Places};
+use crate::multicast::Membership;
 use async_executor::LocalExecutor;
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use std::future::Future;
@@ -21,6 +22,7 @@ use std::os::fd::AsFd;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 use villein_agent::io::{Conn, Socket};
+use villein_core::mdns::Via;
 
 /// Datagrams read, or connections accepted, in a row from one socket before other tasks go on.
 const IN_A_ROW: usize = 64;
@@ -58,9 +60,9 @@ pub trait EventLoop: 'static {
 pub async fn serve<L: EventLoop>(boot: Boot) -> io::Result<u8> {
     let Boot { driver, inbox, sockets } = boot;
     let executor = Rc::new(LocalExecutor::new());
-    let mut verbs =
-        Verbs::<L> { udp: Vec::new(), links: Rc::new(Links::new(executor.clone(), inbox.clone())) };
-    let Sockets { udp, tcp } = sockets;
+    let Sockets { udp, tcp, memberships } = sockets;
+    let links = Rc::new(Links::new(executor.clone(), inbox.clone()));
+    let mut verbs = Verbs::<L> { udp: Vec::new(), memberships, links };
     for (role, socket) in udp {
         let (route, socket) = (Route::new(role, &socket)?, Rc::new(socket));
         let watch = L::watch(socket.clone())?;
@@ -168,11 +170,19 @@ async fn accept_one<L: EventLoop>(
 /// The verbs of the driver.
 struct Verbs<L: EventLoop> {
     udp: Vec<(Route, Rc<UdpSocket>)>,
+    memberships: Vec<Membership>,
     links: Rc<Links<L>>,
 }
 
 impl<L: EventLoop> Net for Verbs<L> {
     fn send(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        if socket == Socket::Mdns(Via::Query) {
+            // Questions are few, and an answer is heard only where the group is.
+            self.memberships
+                .iter_mut()
+                .filter(|membership| membership.is_for(to))
+                .for_each(Membership::renew);
+        }
         let mut ways = self.udp.iter().filter_map(|(route, udp)| Some((route.takes(socket, to)?, udp)));
         let (to, udp) = ways.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
         udp.send_to(bytes, to).map(|_| ())
