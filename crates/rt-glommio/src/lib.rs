@@ -3,7 +3,7 @@
 //! Brings what [`villein_host::serve`] asks of an event loop, and decides nothing. glommio waits (for timers, for
 //! sockets, for connections to be made) and carries the bytes of connections. It does not accept connections,
 //! because children would inherit those that its `accept` makes, and does not receive datagrams, because a
-//! receive of its that is given up loses one.
+//! receive of its that is given up loses one. Those sockets it never gets to see.
 
 mod machine;
 
@@ -11,6 +11,7 @@ use futures_lite::AsyncRead;
 use glommio::net::TcpStream as Stream;
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -59,15 +60,20 @@ impl Glommio {
 pub struct Uring;
 
 impl EventLoop for Uring {
-    type Watch = Watched;
+    /// An epoll set that holds nothing but the socket, and the socket, which must not be closed before.
+    type Watch = (Epoll, Watched);
     type Stream = Stream;
 
-    fn watch(socket: Watched) -> io::Result<Watched> {
-        Ok(socket)
+    /// The ring is given the set: it holds on to what it waits for until some time after the process has ended, and
+    /// the address of a socket must be free for the next agent at once.
+    fn watch(socket: Watched) -> io::Result<(Epoll, Watched)> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        Ok((epoll, socket))
     }
 
-    fn readable(socket: &Watched) -> impl Future<Output = io::Result<()>> {
-        readable(socket)
+    fn readable((epoll, _): &(Epoll, Watched)) -> impl Future<Output = io::Result<()>> {
+        readable(epoll)
     }
 
     fn stream(stream: TcpStream) -> io::Result<Stream> {
@@ -90,8 +96,8 @@ impl EventLoop for Uring {
 /// glommio waits for the readiness of a descriptor on behalf of a connection only, and asks the kernel for it as
 /// soon as it is given one. So it gets a copy of the descriptor as a connection, which is never read: whatever wakes
 /// the task for the first time means that it is worth a look.
-async fn readable(socket: &Watched) -> io::Result<()> {
-    let mut waiting = taken_over(socket.as_fd().try_clone_to_owned()?);
+async fn readable(epoll: &Epoll) -> io::Result<()> {
+    let mut waiting = taken_over(epoll.0.try_clone()?);
     let mut is_asked = false;
     poll_fn(|cx| {
         if is_asked {

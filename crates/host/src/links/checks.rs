@@ -16,6 +16,7 @@ const CONN: Conn = Conn::Rpc(1);
 
 /// Every check, in turn, on the event loop that runs this future; panics at the first that fails.
 pub async fn connections<L: EventLoop>() {
+    let _alone = crate::conformance::alone();
     a_closed_connection_delivers_what_was_written::<L>().await;
     a_closed_connection_does_not_listen_for_ever::<L>().await;
     everything_written_is_said_once::<L>().await;
