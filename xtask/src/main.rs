@@ -1,6 +1,8 @@
 //! What a developer runs: `cargo xtask <command>`.
 
 mod demo;
+mod dist;
+mod image;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ const USAGE: &str = "\
 Usage: cargo xtask <command>
 
     demo    build villein and run a small cluster on this host until Ctrl-C
+    dist    build one static villein, its manual, completions, unit and packages in target/dist
+    image   build a container image of target/dist/villein, busybox and bash [NAME:TAG ...]
     test    build and run every test
     tidy    check what the compiler does not: lengths, layers, left-overs
     ci      everything that a change must pass";
@@ -18,6 +22,8 @@ fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
     let passed = match command.as_str() {
         "demo" => demo::run(),
+        "dist" => dist::run(),
+        "image" => image::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         "test" => test(),
         "tidy" => tidy::run(),
         "ci" => ci(),

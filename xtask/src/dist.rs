@@ -1,0 +1,198 @@
+//! `cargo xtask dist`: one static program and everything around it, in `target/dist`.
+//!
+//! Decides what is in a distribution and what it must hold to. The program is linked statically and smaller than
+//! [`SIZE_MAX`]; completions and manual pages come from its own definition of the command line; the unit, the default
+//! configuration and the package's scripts are files in `xtask/dist`. Invariants: two runs on the same sources make the
+//! same bytes; `SHA256SUMS` is there only if everything before it went well.
+
+mod completions;
+mod elf;
+mod licences;
+mod manual;
+mod package;
+mod surface;
+mod tools;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tools::{Epoch, Tree};
+
+/// Bytes of the program, at most.
+const SIZE_MAX: usize = 4_000_000;
+
+/// What the program runs on.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What is made before anything is packed.
+struct Made {
+    version: &'static str,
+    program: Vec<u8>,
+    completions: [(&'static str, String); 3],
+    pages: Vec<(String, String)>,
+    unit: String,
+    licences: String,
+    /// What there is to read, by its path in the repository.
+    documents: Vec<(String, String)>,
+}
+
+/// Makes the distribution, prints what it made, and says whether all went well.
+pub(crate) fn run() -> bool {
+    let made = make();
+    if let Err(why) = &made {
+        eprintln!("dist: {why}");
+    }
+    made.is_ok()
+}
+
+fn make() -> Result<(), String> {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
+    let target = std::path::absolute(target).map_err(|error| format!("the folder of the build: {error}"))?;
+    let epoch = Epoch::find()?;
+    let program = build(&target, epoch)?;
+    let made = gather(program, epoch)?;
+    let dist = Tree::new(target.join("dist"))?;
+    write(&made, &dist)?;
+    check(&dist, &target)?;
+
+    let room = target.join("dist-work");
+    let name = format!("villein-{}-x86_64-linux", made.version);
+    archive(&made, &room.join(&name), &dist.path().join(format!("{name}.tar.gz")), epoch)?;
+    let package = dist.path().join(format!("villein_{}_amd64.deb", made.version));
+    package::build(&made, &room.join("package"), &package, epoch)?;
+    fs::remove_dir_all(&room).map_err(|error| format!("{}: {error}", room.display()))?;
+
+    let files = dist.files()?;
+    dist.put("SHA256SUMS", dist.sums("sha256sum", &files)?, 0o644)?;
+    println!("\n{}:", dist.path().display());
+    for name in dist.files()? {
+        let size = fs::metadata(dist.path().join(&name)).map_or(0, |found| found.len());
+        println!("{size:>10}  {name}");
+    }
+    Ok(())
+}
+
+/// Builds the program, and holds it to what is promised.
+fn build(target: &Path, epoch: Epoch) -> Result<Vec<u8>, String> {
+    let script = crate::root().join("xtask/dist/link.ld");
+    let mut flags = vec![
+        "-Ctarget-feature=+crt-static".to_owned(),
+        // Functions of equal code become one, and relocations are packed.
+        "-Clink-arg=-Wl,--icf=all,-z,pack-relative-relocs".to_owned(),
+        format!("-Clink-arg=-Wl,-T,{}", script.display()),
+        // Where it was built is nobody's business, and would make it differ from place to place.
+        format!("--remap-path-prefix={}=villein", crate::root().display()),
+    ];
+    let cargo_home =
+        std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"));
+    flags.extend(cargo_home.ok().map(|home| format!("--remap-path-prefix={home}=cargo")));
+    // Cargo would put what runs on the host during the build into `target/dist`, which is ours.
+    let room = target.join("dist-build").display().to_string();
+    let env = [
+        ("CARGO_ENCODED_RUSTFLAGS", &*flags.join("\x1f")),
+        ("CARGO_BUILD_BUILD_DIR", &room),
+        ("SOURCE_DATE_EPOCH", &epoch.0.to_string()),
+    ];
+    let arguments = ["build", "--package=villein-cli", "--profile=dist", "--locked", "--target", TARGET];
+    if !crate::cargo(&arguments, &env) {
+        return Err("the program was not built".to_owned());
+    }
+    let path = target.join(TARGET).join("dist/villein");
+    let program = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match elf::needs(&program) {
+        Ok(None) => {}
+        Ok(Some(needs)) => return Err(format!("{} is not static: it needs {needs}", path.display())),
+        Err(why) => return Err(format!("{}: {why}", path.display())),
+    }
+    if program.len() >= SIZE_MAX {
+        let size = program.len();
+        return Err(format!("{} has {size} bytes, and must have less than {SIZE_MAX}", path.display()));
+    }
+    Ok(program)
+}
+
+/// A file of `xtask/dist`.
+fn snippet(name: &str) -> Result<String, String> {
+    let path = crate::root().join("xtask/dist").join(name);
+    fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn gather(program: Vec<u8>, epoch: Epoch) -> Result<Made, String> {
+    let version = env!("CARGO_PKG_VERSION");
+    let definition = villein_cli::args::program();
+    let date = epoch.formatted("+%F")?;
+    let read = |name: &str| {
+        let path = crate::root().join(name);
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok((name.to_owned(), text))
+    };
+    let documents: Result<Vec<_>, String> =
+        ["README.md", "CHANGELOG.md", "docs/compatibility.md"].into_iter().map(read).collect();
+    Ok(Made {
+        version,
+        program,
+        completions: completions::all(&definition)?,
+        pages: manual::all(&definition, &crate::root().join("xtask/dist/man"), version, &date)?,
+        unit: snippet("villein.service")?,
+        licences: licences::text(TARGET)?,
+        documents: documents?,
+    })
+}
+
+/// What stands alone in `target/dist`, and in the archive.
+fn write(made: &Made, tree: &Tree) -> Result<(), String> {
+    tree.put("villein", &made.program, 0o755)?;
+    for (name, text) in &made.completions {
+        tree.put(&format!("completions/{name}"), text, 0o644)?;
+    }
+    for (name, text) in &made.pages {
+        tree.put(&format!("man/{name}"), text, 0o644)?;
+    }
+    tree.put("villein.service", &made.unit, 0o644)
+}
+
+fn archive(made: &Made, folder: &Path, file: &Path, epoch: Epoch) -> Result<(), String> {
+    let tree = Tree::new(folder.to_owned())?;
+    write(made, &tree)?;
+    tree.put("agent.json", snippet("agent.json")?, 0o644)?;
+    tree.put("hardening.conf", snippet("hardening.conf")?, 0o644)?;
+    tree.put("third-party.txt", &made.licences, 0o644)?;
+    for (name, text) in &made.documents {
+        tree.put(name, text, 0o644)?;
+    }
+    tree.settle(epoch)?;
+    let above = folder.parent().expect("it lies in a folder");
+    let name = folder.file_name().expect("it has a name");
+    let packed = above.join("packed.tar");
+    let mut tar = Command::new("tar");
+    tar.args(["--create", "--format=gnu", "--sort=name", "--owner=root:0", "--group=root:0"]);
+    tools::output(tar.arg("--file").arg(&packed).arg("--directory").arg(above).arg(name))?;
+    tools::output(Command::new("gzip").args(["-9", "--no-name", "--force"]).arg(&packed))?;
+    fs::rename(above.join("packed.tar.gz"), file).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Tries what was made, as far as that is possible without installing it.
+fn check(dist: &Tree, target: &Path) -> Result<(), String> {
+    let program = dist.path().join("villein");
+    let said = tools::output(Command::new(&program).arg("version"))?;
+    if said.lines().next() != Some(env!("CARGO_PKG_VERSION")) {
+        return Err(format!("the program says that it is {said:?}"));
+    }
+    tools::output(Command::new(&program).args(["agent", "-help"]))?;
+    let room = Tree::new(target.join("dist-work"))?;
+    let configuration = "agent.json";
+    room.put(configuration, snippet(configuration)?, 0o644)?;
+    tools::output(Command::new(&program).arg("validate").arg(room.path().join(configuration)))?;
+
+    // The unit is checked with the program where it is now, because nothing is installed.
+    let unit = snippet("villein.service")?.replace("/usr/bin/villein", &program.to_string_lossy());
+    room.put("villein.service", unit, 0o644)?;
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.args(["verify", "--man=no"]).arg(room.path().join("villein.service"));
+    match tools::output(&mut analyze) {
+        Err(why) if why.contains("is not there") => println!("SKIPPED: the unit is not verified: {why}"),
+        verified => drop(verified?),
+    }
+    Ok(())
+}
