@@ -186,13 +186,131 @@ fn check(dist: &Tree, target: &Path) -> Result<(), String> {
     tools::output(Command::new(&program).arg("validate").arg(room.path().join(configuration)))?;
 
     // The unit is checked with the program where it is now, because nothing is installed.
-    let unit = snippet("villein.service")?.replace("/usr/bin/villein", &program.to_string_lossy());
-    room.put("villein.service", unit, 0o644)?;
+    let here = |text: String| text.replace("/usr/bin/villein", &program.to_string_lossy());
+    room.put("villein.service", here(snippet("villein.service")?), 0o644)?;
+    verify(&room)?;
+    room.put("villein.service.d/hardening.conf", here(snippet("hardening.conf")?), 0o644)?;
+    verify(&room)
+}
+
+/// Has systemd read the unit, if it is there. Mistakes that it ignores are mistakes.
+fn verify(room: &Tree) -> Result<(), String> {
     let mut analyze = Command::new("systemd-analyze");
     analyze.args(["verify", "--man=no"]).arg(room.path().join("villein.service"));
-    match tools::output(&mut analyze) {
+    match tools::both_outputs(&mut analyze) {
         Err(why) if why.contains("is not there") => println!("SKIPPED: the unit is not verified: {why}"),
-        verified => drop(verified?),
+        Err(why) => return Err(why),
+        // It may also have something to say about other units of this host.
+        Ok((_, said)) => {
+            let ours: Vec<&str> = said.lines().filter(|line| line.contains("villein.service")).collect();
+            if !ours.is_empty() {
+                return Err(ours.join("\n"));
+            }
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made() -> Made {
+        let text = |name: &str| (name.to_owned(), name.to_owned());
+        Made {
+            version: "1.2.3",
+            program: b"program".to_vec(),
+            completions: ["villein.bash", "_villein", "villein.fish"].map(|name| (name, name.to_owned())),
+            pages: vec![text("villein.1"), text("villein-agent.1")],
+            unit: "[Service]\n".to_owned(),
+            licences: "texts\n".to_owned(),
+            documents: vec![text("README.md"), text("CHANGELOG.md"), text("docs/compatibility.md")],
+        }
+    }
+
+    fn room(name: &str) -> Tree {
+        let folder = format!("villein-xtask-{}-{name}", std::process::id());
+        Tree::new(std::env::temp_dir().join(folder)).expect("there is room")
+    }
+
+    /// Packs twice, and gives the second of two equal results.
+    fn packed(name: &str, pack: impl Fn(&Path, &Path) -> Result<(), String>) -> (Tree, PathBuf) {
+        let room = room(name);
+        let files = ["first", "second"].map(|time| {
+            let file = room.path().join(format!("{time}.packed"));
+            // The folder has the same name each time, because it stands in the archive.
+            pack(&room.path().join(time).join("content"), &file).expect("it can be packed");
+            file
+        });
+        let [first, second] = [0, 1].map(|at| fs::read(&files[at]).expect("it was packed"));
+        assert!(first == second && !first.is_empty(), "{name}: two runs differ");
+        let [_, file] = files;
+        (room, file)
+    }
+
+    #[test]
+    fn the_archive_holds_everything_and_is_the_same_each_time() {
+        let epoch = Epoch(1_000_000_000);
+        let (room, file) = packed("archive", |folder, file| archive(&made(), folder, file, epoch));
+        let mut list = Command::new("tar");
+        list.args(["--list", "--verbose", "--numeric-owner", "--full-time", "--file"]).arg(file);
+        let list = tools::output(&mut list).expect("tar reads what it wrote");
+        for name in
+            ["villein", "agent.json", "man/villein-agent.1", "completions/_villein", "docs/compatibility.md"]
+        {
+            assert!(list.lines().any(|line| line.ends_with(&format!(" content/{name}"))), "{name}: {list}");
+        }
+        let is_settled = |line: &str| line.contains(" 0/0 ") && line.contains(" 2001-09-09 01:46:40 ");
+        assert!(list.lines().all(is_settled), "{list}");
+        fs::remove_dir_all(room.path()).expect("it is ours");
+    }
+
+    #[test]
+    fn the_package_holds_everything_and_is_the_same_each_time() {
+        if tools::output(Command::new("dpkg-deb").arg("--version")).is_err() {
+            assert!(std::env::var_os("VILLEIN_REQUIRE_INTEROP").is_none(), "dpkg-deb is not there");
+            eprintln!("SKIPPED: dpkg-deb is not there");
+            return;
+        }
+        let epoch = Epoch(1_000_000_000);
+        let (room, file) = packed("package", |folder, file| package::build(&made(), folder, file, epoch));
+        let list =
+            tools::output(Command::new("dpkg-deb").arg("--contents").arg(&file)).expect("dpkg-deb reads it");
+        let modes = [
+            ("-rwxr-xr-x", "usr/bin/villein"),
+            ("-rw-r-----", "etc/villein/agent.json"),
+            ("-rw-r--r--", "usr/lib/systemd/system/villein.service"),
+            ("-rw-r--r--", "usr/share/bash-completion/completions/villein"),
+            ("-rw-r--r--", "usr/share/zsh/vendor-completions/_villein"),
+            ("-rw-r--r--", "usr/share/fish/vendor_completions.d/villein.fish"),
+            ("-rw-r--r--", "usr/share/man/man1/villein-agent.1.gz"),
+            ("-rw-r--r--", "usr/share/doc/villein/copyright"),
+        ];
+        for (mode, path) in modes {
+            let is_it = |line: &str| {
+                line.starts_with(&format!("{mode} root/root ")) && line.ends_with(&format!(" ./{path}"))
+            };
+            assert!(list.lines().any(is_it), "{path}: {list}");
+        }
+        let fields =
+            tools::output(Command::new("dpkg-deb").arg("--field").arg(&file)).expect("dpkg-deb reads it");
+        assert!(
+            fields.contains("\nVersion: 1.2.3\n") && fields.contains("\nArchitecture: amd64\n"),
+            "{fields}"
+        );
+        assert!(["VERSION", "MAINTAINER", "SIZE"].iter().all(|word| !fields.contains(word)), "{fields}");
+        fs::remove_dir_all(room.path()).expect("it is ours");
+    }
+
+    #[test]
+    fn the_default_configuration_is_where_the_unit_looks_and_keeps_its_cluster() {
+        let unit = snippet("villein.service").expect("it is there");
+        assert!(unit.contains("\nExecStart=/usr/bin/villein agent -config-dir=/etc/villein\n"));
+        assert!(unit.contains("\nStateDirectory=villein\n"));
+        let configuration = snippet("agent.json").expect("it is there");
+        let configuration: serde_json::Value = serde_json::from_str(&configuration).expect("it is JSON");
+        assert_eq!(configuration["snapshot_path"], "/var/lib/villein/snapshot");
+        // A stop is a leave, after which the agent would stay away.
+        assert_eq!(configuration["rejoin_after_leave"], true);
+    }
 }

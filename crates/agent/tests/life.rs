@@ -22,6 +22,7 @@ const BANNER: &str = "==> Serf agent running!
                       Encrypted: false
                        Snapshot: false
                         Profile: lan
+                        Runtime: none
     Message Compression Enabled: true
 ";
 
@@ -44,6 +45,7 @@ fn the_banner_shows_what_is_configured() {
     let mut config = config();
     config.advertise_text = Some("192.0.2.9:7946".to_owned());
     config.profile_name = "wan".to_owned();
+    config.runtime_name = "glommio".to_owned();
     config.node.compression = false;
     config.discover = Some(villein_agent::config::Discover {
         cluster: "demo".to_owned(),
@@ -60,6 +62,7 @@ fn the_banner_shows_what_is_configured() {
                       Encrypted: false
                        Snapshot: false
                         Profile: wan
+                        Runtime: glommio
     Message Compression Enabled: false
                    mDNS cluster: demo
 ";

@@ -115,7 +115,8 @@ fn stats_name_everything_that_scripts_read() {
         stats[section.as_bytes()].keys().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(keys("agent"), "name");
-    assert_eq!(keys("runtime"), "arch cpu_count goroutines max_procs os version");
+    assert_eq!(keys("runtime"), "arch cpu_count event_loop goroutines max_procs os version");
+    assert_eq!(stats[&b"runtime"[..]][&b"event_loop"[..]], "none");
     assert_eq!(
         keys("serf"),
         "coordinate_resets encrypted event_queue event_time failed health_score intent_queue left member_time \

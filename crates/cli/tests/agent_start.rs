@@ -1,9 +1,11 @@
 //! How an agent starts and ends, from the outside: what it prints, where, and with which status.
 
+mod runtime;
 mod transcript;
 #[path = "agent_start/transcripts.rs"]
 mod transcripts;
 
+use runtime::{Runtime, on_every_runtime};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -18,6 +20,20 @@ fn agent(flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_villein"));
     command.arg("agent").args(flags);
     command
+}
+
+/// An agent that starts, on this event loop.
+fn agent_on(runtime: Runtime) -> Command {
+    let mut command = agent(&FREE);
+    command.arg(runtime.flag());
+    command
+}
+
+on_every_runtime! {
+    the_banner_shows_real_ports_and_an_interrupt_leaves,
+    signals_that_mean_nothing_to_an_agent_do_not_end_it,
+    an_agent_whose_output_nobody_reads_ends_like_a_program_in_a_pipeline,
+    a_hangup_reads_the_files_again,
 }
 
 /// Status, standard output and standard error of an agent that does not start.
@@ -44,6 +60,8 @@ fn what_cannot_start_says_why_on_standard_output() {
         ("-advertise=bogus host", "Invalid advertise address: lookup bogus host: no such host"),
         ("-encrypt=!!", "Invalid encryption key: illegal base64 data at input byte 0"),
         ("-profile=LAN", "Unknown profile: LAN"),
+        ("-runtime=bogus", "Invalid runtime: bogus. Valid runtimes are: [auto smol glommio]"),
+        ("-runtime=Smol", "Invalid runtime: Smol. Valid runtimes are: [auto smol glommio]"),
     ];
     for (flag, message) in before {
         let expected = (Some(1), format!("==> {message}\n"), String::new());
@@ -98,9 +116,8 @@ fn the_rpc_port_is_tried_before_anybody_hears_of_the_node() {
     assert_eq!((status, stdout), (Some(1), format!("==> Starting Serf agent...\n==> {message}\n")));
 }
 
-#[test]
-fn the_banner_shows_real_ports_and_an_interrupt_leaves() {
-    let mut child = agent(&FREE).stdout(Stdio::piped()).spawn().expect("the program starts");
+fn the_banner_shows_real_ports_and_an_interrupt_leaves(runtime: Runtime) {
+    let mut child = agent_on(runtime).stdout(Stdio::piped()).spawn().expect("the program starts");
     let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
     let mut banner = String::new();
     while !banner.contains("Log data will now stream in") {
@@ -113,6 +130,7 @@ fn the_banner_shows_real_ports_and_an_interrupt_leaves() {
     assert!(banner.starts_with(expected), "{banner}");
     assert!(banner.contains(" Bind addr: '127.0.0.1:") && banner.contains(" RPC addr: '127.0.0.1:"));
     assert!(!banner.contains(":0'"), "{banner}");
+    runtime.check(&banner);
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(killed.expect("every system has kill").success());
     let mut rest = String::new();
@@ -121,9 +139,8 @@ fn the_banner_shows_real_ports_and_an_interrupt_leaves() {
     assert!(rest.contains("==> Caught signal: interrupt\n==> Gracefully shutting down agent...\n"), "{rest}");
 }
 
-#[test]
-fn signals_that_mean_nothing_to_an_agent_do_not_end_it() {
-    let mut child = agent(&FREE).stdout(Stdio::piped()).spawn().expect("the program starts");
+fn signals_that_mean_nothing_to_an_agent_do_not_end_it(runtime: Runtime) {
+    let mut child = agent_on(runtime).stdout(Stdio::piped()).spawn().expect("the program starts");
     let mut output = BufReader::new(child.stdout.take().expect("it is piped"));
     let mut text = String::new();
     while !text.contains("EventMemberJoin: alpha") {
@@ -140,10 +157,9 @@ fn signals_that_mean_nothing_to_an_agent_do_not_end_it() {
     assert!(rest.contains("[WARN] serf: Shutdown without a Leave\n"), "{rest}");
 }
 
-#[test]
-fn an_agent_whose_output_nobody_reads_ends_like_a_program_in_a_pipeline() {
+fn an_agent_whose_output_nobody_reads_ends_like_a_program_in_a_pipeline(runtime: Runtime) {
     let mut child =
-        agent(&FREE).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        agent_on(runtime).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("it is our child");
     assert_eq!((output.status.code(), output.stderr), (Some(141), Vec::new()));
@@ -237,11 +253,10 @@ fn read_until(output: &mut impl BufRead, wanted: &str) -> String {
     text
 }
 
-#[test]
-fn a_hangup_reads_the_files_again() {
-    let folder = folder("reload");
+fn a_hangup_reads_the_files_again(runtime: Runtime) {
+    let folder = folder(&format!("reload-{}", runtime.name()));
     write(&folder, "c.json", "{\"tags\": {\"a\": \"1\"}}");
-    let mut child = agent(&FREE)
+    let mut child = agent_on(runtime)
         .arg("-config-dir=.")
         .current_dir(&folder)
         .stdout(Stdio::piped())
@@ -313,6 +328,42 @@ fn a_keyring_file_begins_with_the_key_that_is_given() {
         assert!(stdout.ends_with(&format!("Failed to setup the Serf agent: {why}\n")), "{stdout}");
     }
     assert!(!folder.join("new.json").exists());
+}
+
+#[test]
+fn the_event_loop_is_chosen_by_a_flag_or_a_file() {
+    let folder = folder("chosen");
+    write(&folder, "smol.json", "{\"runtime\": \"smol\"}");
+    write(&folder, "glommio.json", "{\"runtime\": \"glommio\"}");
+    write(&folder, "bogus.json", "{\n\"runtime\": \"bogus\"}");
+    let cases = [
+        (&[][..], Runtime::Smol),
+        (&["-runtime=auto"], Runtime::Smol),
+        (&["-config-file=smol.json"], Runtime::Smol),
+        (&["-config-file=glommio.json", "-runtime=smol"], Runtime::Smol),
+        (&["-config-file=glommio.json", "-runtime=auto"], Runtime::Smol),
+        (&["-config-file=glommio.json"], Runtime::Glommio),
+        (&["-config-file=smol.json", "-config-file=glommio.json"], Runtime::Glommio),
+        (&["-config-file=smol.json", "-runtime=glommio"], Runtime::Glommio),
+    ];
+    for (flags, runtime) in cases {
+        if runtime.is_here() {
+            runtime.check(&start_in(&folder, flags));
+        }
+    }
+    let why = "Invalid runtime: bogus. Valid runtimes are: [auto smol glommio]";
+    let output = agent(&FREE).arg("-config-file=bogus.json").current_dir(&folder).output();
+    let output = output.expect("the program starts");
+    assert_eq!((output.status.code(), output.stdout), (Some(1), format!("==> {why}\n").into_bytes()));
+    let validate = Command::new(env!("CARGO_BIN_EXE_villein")).arg("validate").arg(&folder).output();
+    let validate = validate.expect("the program starts");
+    let expected = |name: &str| format!("{}/{name}", folder.display());
+    let expected = [
+        format!("{}:2: 'runtime': {why}\n", expected("bogus.json")),
+        format!("{}: ok\n", expected("glommio.json")),
+        format!("{}: ok\n", expected("smol.json")),
+    ];
+    assert_eq!((validate.status.code(), validate.stdout), (Some(1), expected.concat().into_bytes()));
 }
 
 #[test]

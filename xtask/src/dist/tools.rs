@@ -19,16 +19,15 @@ impl Epoch {
     /// # Errors
     /// Says what is wrong with both.
     pub(super) fn find() -> Result<Epoch, String> {
-        let (text, origin) = match std::env::var("SOURCE_DATE_EPOCH") {
-            Ok(text) => (text, "SOURCE_DATE_EPOCH"),
-            Err(_) => {
-                let mut git = Command::new("git");
-                git.args(["log", "-1", "--format=%ct"]).current_dir(crate::root());
-                let text = output(&mut git).map_err(|why| {
-                    format!("the date of the last commit is not known ({why}): set SOURCE_DATE_EPOCH")
-                })?;
-                (text, "the date of the last commit")
-            }
+        let (text, origin) = if let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") {
+            (text, "SOURCE_DATE_EPOCH")
+        } else {
+            let mut git = Command::new("git");
+            git.args(["log", "-1", "--format=%ct"]).current_dir(crate::root());
+            let text = output(&mut git).map_err(|why| {
+                format!("the date of the last commit is not known ({why}): set SOURCE_DATE_EPOCH")
+            })?;
+            (text, "the date of the last commit")
         };
         let seconds = text.trim().parse().map_err(|_| format!("{origin} is no number: {text:?}"))?;
         Ok(Epoch(seconds))
@@ -51,6 +50,14 @@ impl Epoch {
 /// # Errors
 /// Names the program, and says what it says.
 pub(super) fn output(command: &mut Command) -> Result<String, String> {
+    both_outputs(command).map(|(output, _)| output)
+}
+
+/// What the program prints on standard output, and on standard error.
+///
+/// # Errors
+/// Names the program, and says what it says.
+pub(super) fn both_outputs(command: &mut Command) -> Result<(String, String), String> {
     let name = command.get_program().to_string_lossy().into_owned();
     command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
     let output = command.output().map_err(|error| match error.kind() {
@@ -61,7 +68,8 @@ pub(super) fn output(command: &mut Command) -> Result<String, String> {
     if !output.status.success() {
         return Err(format!("{name} failed with {}: {said}", output.status));
     }
-    String::from_utf8(output.stdout).map_err(|_| format!("{name} printed what is no text"))
+    let printed = String::from_utf8(output.stdout).map_err(|_| format!("{name} printed what is no text"))?;
+    Ok((printed, said))
 }
 
 /// What to do about a program that is not there.

@@ -3,6 +3,7 @@
 //! Each is replayed on a loopback address of its own, which stands for the one of the transcript. An agent that
 //! runs is killed when the next one starts, as by the recorder.
 
+use crate::runtime::{Runtime, on_every_runtime};
 use crate::transcript::{Case, Printed, Replay, Shell, Step};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Stage {
     replay: Replay,
     folder: PathBuf,
-    address: &'static str,
+    address: String,
     running: Option<Running>,
 }
 
@@ -42,16 +43,20 @@ impl Drop for Running {
 }
 
 impl Stage {
-    fn new(name: &'static str, address: &'static str) -> Stage {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name.replace('/', "-"));
+    fn new(runtime: Runtime, name: &'static str, address: &str) -> Stage {
+        let address = runtime.here(address);
+        let folder = format!("{}-{}", name.replace('/', "-"), runtime.name());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
         // What an earlier run has left, if there was one.
         let _ = std::fs::remove_dir_all(&folder);
-        let mut shell = Shell::new(&folder, &[]);
+        // That of agents that are not told one is smol.
+        let runtime = (runtime != Runtime::Smol).then_some(runtime.name());
+        let mut shell = Shell { runtime, ..Shell::new(&folder, &[]) };
         shell.variables.push(("SERF_RPC_ADDR", format!("{address}:7373")));
         let mut replay = Replay::open(name, &shell);
         for step in &mut replay.steps {
             if let Step::Write { content, .. } = step {
-                *content = swapped(content, RECORDED, address);
+                *content = swapped(content, RECORDED, &address);
             }
         }
         Stage { replay, folder, address, running: None }
@@ -63,13 +68,13 @@ impl Stage {
 
     /// As the transcript shows it.
     fn as_recorded(&self, printed: &Printed) -> Printed {
-        let back = |bytes: &[u8]| swapped(bytes, self.address, RECORDED);
+        let back = |bytes: &[u8]| swapped(bytes, &self.address, RECORDED);
         Printed { stdout: back(&printed.stdout), stderr: back(&printed.stderr), exit: printed.exit.clone() }
     }
 
     fn here(&self, case: &Case) -> Case {
         let mut here = case.clone();
-        here.line = case.line.replace(RECORDED, self.address);
+        here.line = case.line.replace(RECORDED, &self.address);
         here
     }
 
@@ -179,9 +184,14 @@ fn swapped(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     result
 }
 
-#[test]
-fn configuration_files_are_read_as_by_the_reference() {
-    let mut stage = Stage::new("agent/config-files", "127.41.1.1");
+on_every_runtime! {
+    configuration_files_are_read_as_by_the_reference,
+    flags_are_read_as_by_the_reference,
+    keys_that_the_reference_ignores_have_an_effect,
+}
+
+fn configuration_files_are_read_as_by_the_reference(runtime: Runtime) {
+    let mut stage = Stage::new(runtime, "agent/config-files", "127.41.1.1");
     stage.play();
     // The recorder has left out that this file is empty, that this entry is a directory, and the last file.
     stage.write("c.json", "");
@@ -193,14 +203,12 @@ fn configuration_files_are_read_as_by_the_reference() {
     stage.finish();
 }
 
-#[test]
-fn flags_are_read_as_by_the_reference() {
-    Stage::new("agent/start-flags", "127.41.1.2").finish();
+fn flags_are_read_as_by_the_reference(runtime: Runtime) {
+    Stage::new(runtime, "agent/start-flags", "127.41.1.2").finish();
 }
 
-#[test]
-fn keys_that_the_reference_ignores_have_an_effect() {
-    let mut stage = Stage::new("agent/no-effect-keys", "127.41.1.3");
+fn keys_that_the_reference_ignores_have_an_effect(runtime: Runtime) {
+    let mut stage = Stage::new(runtime, "agent/no-effect-keys", "127.41.1.3");
     let is_file = |step: &Step| matches!(step, Step::Check { .. });
     let at = stage.replay.steps.iter().position(is_file).expect("it has a file");
     if let Some(Step::Check { path, content, .. }) = stage.replay.steps.remove(at) {

@@ -1,10 +1,19 @@
 //! What goes wrong is said clearly, with the reference's exit status, and the agent lives on.
 
-use crate::support::{Agent, Folder, Printed, Program, client, run, wait_until};
+use crate::support::{
+    Agent, Folder, Kind, Printed, Program, Runtime, client, on_every_runtime, run, wait_until,
+};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
+
+on_every_runtime! {
+    a_join_that_fails_says_which_address_and_why,
+    a_handler_that_cannot_run_is_reported,
+    payloads_over_the_limit_and_absent_agents_are_refused,
+    garbage_on_every_port_is_counted_and_survived,
+}
 
 fn villein(words: &[&str]) -> Printed {
     run(Command::new(Program::Villein.path()).args(words))
@@ -55,27 +64,26 @@ fn a_taken_port_is_named() {
     drop(rpc);
 }
 
-#[test]
-fn a_join_that_fails_says_which_address_and_why() {
-    let agent = Agent::on_loopback(Program::Villein, "127.61.2.1", "lonely", &[]);
+fn a_join_that_fails_says_which_address_and_why(runtime: Runtime) {
+    let agent = Agent::on_loopback(runtime, &runtime.here("127.61.2.1"), "lonely", &[]);
     for (address, expected) in [
         ("127.61.2.9", "Failed to join 127.61.2.9: dial tcp 127.61.2.9:7946: connect: connection refused"),
         ("no-such-host.invalid", "Failed to resolve no-such-host.invalid: lookup no-such-host.invalid"),
         ("127.61.2.9:99999", "Failed to resolve 127.61.2.9:99999"),
         ("/127.61.2.9", "Failed to resolve /127.61.2.9: empty node name provided"),
     ] {
+        let (address, expected) = (&*runtime.here(address), &*runtime.here(expected));
         let printed = client(Program::Villein, &agent, &["join", address]);
         assert!(printed.stdout.starts_with("Error joining the cluster: 1 error occurred:\n"), "{printed:?}");
         assert!(printed.stdout.contains(expected), "{printed:?} has {expected:?}");
         assert_eq!(printed.status, Some(1));
     }
-    let words = ["agent", "-node=x", "-bind=127.61.2.2", "-rpc-addr=127.61.2.2:7373", "-join=127.61.2.9"];
-    let stdout = villein(&words).stdout;
-    assert!(stdout.contains("Failed to join 127.61.2.9"), "{stdout}");
+    let words = ["-bind=127.61.2.2", "-rpc-addr=127.61.2.2:7373", "-join=127.61.2.9"];
+    let stdout = run(Kind::from(runtime).command().args(words.map(|word| runtime.here(word)))).stdout;
+    assert!(stdout.contains(&runtime.here("Failed to join 127.61.2.9")), "{stdout}");
 }
 
-#[test]
-fn a_handler_that_cannot_run_is_reported() {
+fn a_handler_that_cannot_run_is_reported(runtime: Runtime) {
     let folder = Folder::new("handlers");
     let plain = folder.path("plain.txt");
     std::fs::write(&plain, "not a script").expect("the file can be written");
@@ -85,7 +93,7 @@ fn a_handler_that_cannot_run_is_reported() {
         "-event-handler=user=exit 3".to_owned(),
     ];
     let words: Vec<&str> = handlers.iter().map(String::as_str).collect();
-    let agent = Agent::on_loopback(Program::Villein, "127.61.3.1", "handlers", &words);
+    let agent = Agent::on_loopback(runtime, &runtime.here("127.61.3.1"), "handlers", &words);
     let printed = client(Program::Villein, &agent, &["event", "-coalesce=false", "go"]);
     assert_eq!(printed.status, Some(0), "{printed:?}");
     agent.wait_for("Error invoking script '/no/such/handler': exit status 127");
@@ -93,9 +101,8 @@ fn a_handler_that_cannot_run_is_reported() {
     agent.wait_for("Error invoking script 'exit 3': exit status 3");
 }
 
-#[test]
-fn payloads_over_the_limit_and_absent_agents_are_refused() {
-    let agent = Agent::on_loopback(Program::Villein, "127.61.4.1", "limits", &[]);
+fn payloads_over_the_limit_and_absent_agents_are_refused(runtime: Runtime) {
+    let agent = Agent::on_loopback(runtime, &runtime.here("127.61.4.1"), "limits", &[]);
     let printed = client(Program::Villein, &agent, &["event", "n", &"x".repeat(512)]);
     assert_eq!(
         printed.stdout,
@@ -107,9 +114,9 @@ fn payloads_over_the_limit_and_absent_agents_are_refused() {
     let expected =
         "Error sending query: query exceeds limit of 1024 bytes (name 1 + payload 1100 + encoding ";
     assert!(printed.stdout.starts_with(expected) && printed.stdout.ends_with(" bytes)\n"), "{printed:?}");
-    let printed = villein(&["members", "-rpc-addr=127.61.4.9:7373"]);
+    let printed = villein(&["members", &runtime.here("-rpc-addr=127.61.4.9:7373")]);
     let expected = "Error connecting to Serf agent: dial tcp 127.61.4.9:7373: connect: connection refused\n";
-    assert_eq!((printed.stdout.as_str(), printed.status), (expected, Some(1)));
+    assert_eq!((printed.stdout, printed.status), (runtime.here(expected), Some(1)));
 }
 
 /// The value of a counter in the output of `info`.
@@ -119,10 +126,10 @@ fn counter(agent: &Agent, name: &str) -> u64 {
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{name} in {info}"))
 }
 
-#[test]
-fn garbage_on_every_port_is_counted_and_survived() {
-    let agent = Agent::on_loopback(Program::Villein, "127.61.5.1", "target", &[]);
-    let socket = UdpSocket::bind("127.61.5.2:0").expect("a socket");
+fn garbage_on_every_port_is_counted_and_survived(runtime: Runtime) {
+    let agent = Agent::on_loopback(runtime, &runtime.here("127.61.5.1"), "target", &[]);
+    let socket = UdpSocket::bind(runtime.here("127.61.5.2:0")).expect("a socket");
+    let target = runtime.here("127.61.5.1");
     let mut state = 12345u32;
     for length in 1..400usize {
         let bytes: Vec<u8> = (0..length)
@@ -131,7 +138,7 @@ fn garbage_on_every_port_is_counted_and_survived() {
                 (state >> 24) as u8
             })
             .collect();
-        socket.send_to(&bytes, "127.61.5.1:7946").expect("loopback takes it");
+        socket.send_to(&bytes, (&*target, 7946)).expect("loopback takes it");
     }
     for (port, greeting) in [
         (7946, &b"GET / HTTP/1.1\r\n\r\n"[..]),
@@ -139,7 +146,7 @@ fn garbage_on_every_port_is_counted_and_survived() {
         (7373, b"GET / HTTP/1.1\r\n\r\n"),
         (7373, &[0xc1]),
     ] {
-        let mut stream = TcpStream::connect(("127.61.5.1", port)).expect("the port is open");
+        let mut stream = TcpStream::connect((&*target, port)).expect("the port is open");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         stream.write_all(greeting).expect("loopback takes it");
         let mut rest = Vec::new();
@@ -157,5 +164,5 @@ fn garbage_on_every_port_is_counted_and_survived() {
     wait_until("streams are counted", || counter(&agent, "streams") >= 2, info);
     wait_until("requests are counted", || counter(&agent, "rpc") >= 2, info);
     let printed = client(Program::Villein, &agent, &["members"]);
-    assert_eq!(printed.stdout.trim_end(), "target  127.61.5.1:7946  alive");
+    assert_eq!(printed.stdout.trim_end(), format!("target  {target}:7946  alive"));
 }

@@ -1,10 +1,10 @@
-//! An encrypted cluster of two of ours and two real `serf` agents: who gets in, and keys that change while it runs.
+//! An encrypted cluster of ours, on either event loop, and two real `serf` agents: who gets in, and keys that change while it runs.
 
 use crate::support::{
-    Agent, Folder, Printed, Program, client, count, members, serf_is_here, sorted, wait_until,
+    Agent, Folder, Kind, Printed, Program, Runtime, client, count, members, serf_is_here, sorted, wait_until,
 };
 
-const NAMES: [&str; 4] = ["v1", "s1", "v2", "s2"];
+const NAMES: [&str; 4] = ["v1", "s1", "g1", "s2"];
 
 const KEYS: [&str; 4] = [
     "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=",
@@ -17,6 +17,14 @@ fn program(index: usize) -> Program {
     Program::BOTH[index % 2]
 }
 
+fn kind(index: usize) -> Kind {
+    match index {
+        0 => Runtime::Smol.into(),
+        2 => Runtime::Glommio.or_smol().into(),
+        _ => Kind::Serf,
+    }
+}
+
 fn ip(index: usize) -> String {
     format!("127.61.0.{}", index + 1)
 }
@@ -26,14 +34,14 @@ fn ring_file(folder: &Folder, name: &str) -> String {
 }
 
 /// The last one has its key from a flag, so that its changes are kept in memory only.
-fn start(index: usize, folder: &Folder) -> Agent {
+fn start(index: usize, kind: Kind, folder: &Folder) -> Agent {
     let name = NAMES[index];
     let handler = format!("-event-handler=user=cat >> {}", folder.path(name).display());
     let key = match index {
         2 => format!("-encrypt={}", KEYS[0]),
         _ => format!("-keyring-file={}", ring_file(folder, name)),
     };
-    Agent::on_loopback(program(index), &ip(index), name, &[&handler, &key])
+    Agent::on_loopback(kind, &ip(index), name, &[&handler, &key])
 }
 
 fn ring(keys: &[&str]) -> String {
@@ -115,11 +123,13 @@ fn keys_of_a_mixed_cluster_change_from_either_side() {
     if !serf_is_here() {
         return;
     }
+    // Where there is no glommio, all of ours run on smol.
+    Runtime::Glommio.is_here();
     let folder = Folder::new("encrypted");
     for name in ["v1", "s1", "s2"] {
         std::fs::write(ring_file(&folder, name), ring(&KEYS[..1])).expect("the keyring can be written");
     }
-    let mut agents: Vec<Agent> = (0..4).map(|index| start(index, &folder)).collect();
+    let mut agents: Vec<Agent> = (0..4).map(|index| start(index, kind(index), &folder)).collect();
     for (who, whom) in [(1, 0), (2, 1), (3, 2)] {
         let printed = client(program(who + 1), &agents[who], &["join", &ip(whom)]);
         assert_eq!(printed.stdout, "Successfully joined cluster by contacting 1 nodes.\n");
@@ -145,14 +155,14 @@ fn strangers_stay_outside(agents: &[Agent]) {
         line.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok()).expect("packets are counted")
     };
     let before = refused(0);
-    for (program, address) in [(Program::Villein, "127.61.0.11"), (Program::Serf, "127.61.0.12")] {
+    for (index, like) in NAMES.iter().enumerate().take(3) {
         for (key, name) in [(None, "plain"), (Some("a2V5IG9mIHN0cmFuZ2Vycw=="), "keyed")] {
             let flag = key.map(|key| format!("-encrypt={key}"));
             let arguments: Vec<&str> = flag.iter().map(String::as_str).collect();
-            let stranger = Agent::on_loopback(program, address, name, &arguments);
+            let stranger = Agent::on_loopback(kind(index), &format!("127.61.0.1{index}"), name, &arguments);
             for (whom, member) in NAMES.iter().enumerate().take(2) {
                 let printed = client(Program::Villein, &stranger, &["join", &ip(whom)]);
-                assert_eq!(printed.status, Some(1), "{program:?} {name} at {member}: {printed:?}");
+                assert_eq!(printed.status, Some(1), "{name} like {like} at {member}: {printed:?}");
             }
         }
     }
@@ -194,10 +204,11 @@ fn failures_are_told_alike(agents: &[Agent]) {
 }
 
 fn a_restart_reads_the_changed_keys(agents: &mut [Agent], folder: &Folder) {
-    for index in [0, 1] {
+    // The file of the first one is read on the other event loop.
+    for (index, kind) in [(0, kind(2)), (1, kind(1))] {
         agents[index].signal("KILL");
         agents[index].wait();
-        agents[index] = start(index, folder);
+        agents[index] = start(index, kind, folder);
         let printed = client(Program::Villein, &agents[index], &["join", &ip(3)]);
         assert_eq!(printed.status, Some(0), "{printed:?}");
     }

@@ -1,8 +1,9 @@
 //! The founding story in network namespaces: three hosts with names of their own on one bridge, and the
-//! host of the bridge beside them.
+//! host of the bridge beside them. Two of the agents run on each event loop.
 
 use crate::support::{
-    Agent, Folder, PATIENCE, Printed, Program, available, count, exists, members, run, sorted, wait_until,
+    Agent, Folder, Kind, PATIENCE, Printed, Program, Runtime, available, count, exists, members, run, sorted,
+    wait_until,
 };
 use std::process::Command;
 
@@ -12,6 +13,14 @@ struct Hosts {
 }
 
 const GUESTS: [&str; 3] = ["node1", "node2", "node3"];
+
+/// What the agent of a host runs on.
+fn runtime(host: &str) -> Runtime {
+    match host {
+        "node1" | "node3" => Runtime::Smol,
+        _ => Runtime::Glommio.or_smol(),
+    }
+}
 
 pub(crate) fn ip(words: &[&str]) {
     let printed = run(Command::new("ip").args(words));
@@ -72,10 +81,10 @@ impl Hosts {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace(host), "unshare", "--uts", "sh", "-c"]);
         command.arg("echo \"$0\" > /proc/sys/kernel/hostname && exec \"$@\"");
-        command.args([host, Program::Villein.path(), "agent"]).args(words);
-        let agent = Agent::spawn(command, "127.0.0.1:7373");
-        agent.wait_for("agent: Serf agent starting");
-        agent
+        let kind = Kind::from(runtime(host));
+        let agent = kind.command();
+        command.arg(host).arg(agent.get_program()).args(agent.get_args()).args(words);
+        Agent::start(kind, command, "127.0.0.1:7373")
     }
 
     /// Runs a client command on a host.
@@ -108,6 +117,7 @@ fn agents_find_each_other_by_hand() {
     if !can_make_hosts() {
         return;
     }
+    Runtime::Glommio.is_here();
     let hosts = Hosts::new("hand");
     let _agents: Vec<Agent> = GUESTS.iter().map(|guest| hosts.agent(guest, &["-iface=eth0"])).collect();
     let printed = hosts.run("node1", &["members"]);
@@ -146,6 +156,7 @@ fn agents_find_each_other_by_multicast_and_handle_events() {
     if !can_make_hosts() {
         return;
     }
+    Runtime::Glommio.is_here();
     let hosts = Hosts::new("mdns");
     let folder = Folder::new("story");
     let mut agents: Vec<Agent> =

@@ -1,8 +1,9 @@
-//! Snapshot files that change hands between the programs: who restarts with one finds the cluster again.
+//! Snapshot files that change hands between the programs: who restarts with one, as whatever program
+//! and on whichever event loop, finds the cluster again.
 
-use crate::support::{Agent, Folder, Program, client, count, serf_is_here, wait_until};
+use crate::support::{Agent, Folder, Kind, Program, Runtime, client, count, serf_is_here, wait_until};
 
-/// A small cluster whose second member is killed, or leaves, and comes back as the other program.
+/// A small cluster whose second member is killed, or leaves, and comes back as another kind.
 struct Pair {
     folder: Folder,
     net: u8,
@@ -15,11 +16,11 @@ impl Pair {
         Pair { folder: Folder::new(name), net, first }
     }
 
-    fn second(&self, program: Program, more: &[&str]) -> Agent {
+    fn second(&self, kind: Kind, more: &[&str]) -> Agent {
         let snapshot = format!("-snapshot={}", self.folder.path("snapshot").display());
         let handler = format!("-event-handler=user=(cat; echo) >> {}", self.folder.path("events").display());
         let arguments: Vec<&str> = [&[snapshot.as_str(), handler.as_str()], more].concat();
-        Agent::on_loopback(program, &format!("127.63.{}.2", self.net), "second", &arguments)
+        Agent::on_loopback(kind, &format!("127.63.{}.2", self.net), "second", &arguments)
     }
 
     fn wait_for(&self, status: &str) {
@@ -41,7 +42,7 @@ impl Pair {
 }
 
 /// Whoever was killed comes back without being told where to, and hears nothing twice.
-fn a_crash_is_survived(before: Program, after: Program, net: u8) {
+fn a_crash_is_survived(before: Kind, after: Kind, net: u8) {
     let pair = Pair::new(&format!("crash-{net}"), net);
     let mut second = pair.second(before, &[&format!("-join=127.63.{net}.1")]);
     pair.fire("old news");
@@ -65,11 +66,11 @@ fn a_crash_is_survived(before: Program, after: Program, net: u8) {
 }
 
 /// Whoever has left stays away, unless told otherwise.
-fn a_leave_is_remembered(before: Program, after: Program, net: u8) {
+fn a_leave_is_remembered(before: Kind, after: Kind, net: u8) {
     let pair = Pair::new(&format!("leave-{net}"), net);
     let mut second = pair.second(before, &[&format!("-join=127.63.{net}.1")]);
     pair.wait_for("alive");
-    let printed = client(before, &second, &["leave"]);
+    let printed = client(before.into(), &second, &["leave"]);
     assert_eq!(printed.status, Some(0), "{printed:?}");
     second.wait();
     pair.wait_for("left");
@@ -93,9 +94,21 @@ fn snapshots_are_understood_both_ways() {
     if !serf_is_here() {
         return;
     }
-    let (ours, theirs) = (Program::Villein, Program::Serf);
+    // Where there is no glommio, those of ours run on smol.
+    Runtime::Glommio.is_here();
+    let (smol, glommio) = (Kind::Ours(Runtime::Smol), Kind::Ours(Runtime::Glommio.or_smol()));
     std::thread::scope(|scope| {
-        for (net, (before, after)) in [(ours, theirs), (theirs, ours), (ours, ours)].into_iter().enumerate() {
+        for (net, (before, after)) in [
+            (smol, Kind::Serf),
+            (Kind::Serf, smol),
+            (smol, glommio),
+            (glommio, Kind::Serf),
+            (Kind::Serf, glommio),
+            (glommio, smol),
+        ]
+        .into_iter()
+        .enumerate()
+        {
             let net = net as u8 * 2;
             scope.spawn(move || a_crash_is_survived(before, after, net));
             scope.spawn(move || a_leave_is_remembered(before, after, net + 1));

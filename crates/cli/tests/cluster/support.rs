@@ -1,10 +1,13 @@
 //! Real processes, watched.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+pub(crate) use crate::runtime::{Runtime, available, on_every_runtime};
 
 /// How long anything may take that is expected to happen. Generous: machines are slow, hangs are for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,15 +30,58 @@ impl Program {
     }
 }
 
-/// Whether a test may go on that needs `what`. A missing part skips the test loudly, or fails it where
-/// interop is required.
-pub(crate) fn available(what: &str, present: bool) -> bool {
-    if !present {
-        assert!(std::env::var_os("VILLEIN_REQUIRE_INTEROP").is_none(), "{what} is required and absent");
-        // Past the test runner, which shows nothing of a test that passes.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {what} is absent");
+/// What runs an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ours(Runtime),
+    Serf,
+}
+
+impl Kind {
+    /// Of all that a cluster can have.
+    pub(crate) const ALL: [Kind; 3] = [Kind::Ours(Runtime::Smol), Kind::Serf, Kind::Ours(Runtime::Glommio)];
+
+    /// The program of such an agent, with the words that make it one.
+    pub(crate) fn command(self) -> Command {
+        let mut command = Command::new(Program::from(self).path());
+        command.arg("agent");
+        if let Kind::Ours(runtime) = self {
+            command.arg(runtime.flag());
+        }
+        command
     }
-    present
+}
+
+impl Runtime {
+    /// Itself, or else one that is here: for clusters whose members are of every kind.
+    pub(crate) fn or_smol(self) -> Runtime {
+        if self.found().is_ok() { self } else { Runtime::Smol }
+    }
+}
+
+impl From<Runtime> for Kind {
+    fn from(runtime: Runtime) -> Kind {
+        Kind::Ours(runtime)
+    }
+}
+
+/// Where the event loop does not matter.
+impl From<Program> for Kind {
+    fn from(program: Program) -> Kind {
+        match program {
+            Program::Villein => Kind::Ours(Runtime::Smol),
+            Program::Serf => Kind::Serf,
+        }
+    }
+}
+
+impl From<Kind> for Program {
+    fn from(kind: Kind) -> Program {
+        match kind {
+            Kind::Ours(_) => Program::Villein,
+            Kind::Serf => Program::Serf,
+        }
+    }
 }
 
 pub(crate) fn serf_is_here() -> bool {
@@ -48,7 +94,9 @@ pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("villein-{name}-{}", std::process::id()));
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("villein-{name}-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("the temporary folder can be made");
         Folder(path)
@@ -104,18 +152,21 @@ impl Agent {
     }
 
     /// An agent on a loopback address of its own.
-    pub(crate) fn on_loopback(program: Program, ip: &str, name: &str, arguments: &[&str]) -> Agent {
-        let rpc = format!("{ip}:7373");
-        let mut command = Command::new(program.path());
-        command.args([
-            "agent",
-            &format!("-node={name}"),
-            &format!("-bind={ip}"),
-            &format!("-rpc-addr={rpc}"),
-        ]);
+    pub(crate) fn on_loopback(kind: impl Into<Kind>, ip: &str, name: &str, arguments: &[&str]) -> Agent {
+        let (kind, rpc) = (kind.into(), format!("{ip}:7373"));
+        let mut command = kind.command();
+        command.args([&format!("-node={name}"), &format!("-bind={ip}"), &format!("-rpc-addr={rpc}")]);
         command.args(arguments);
-        let agent = Agent::spawn(command, &rpc);
+        Agent::start(kind, command, &rpc)
+    }
+
+    /// Starts `command`, which runs such an agent, and waits until it does.
+    pub(crate) fn start(kind: impl Into<Kind>, command: Command, rpc: &str) -> Agent {
+        let agent = Agent::spawn(command, rpc);
         agent.wait_for("agent: Serf agent starting");
+        if let Kind::Ours(runtime) = kind.into() {
+            runtime.check(&agent.output());
+        }
         agent
     }
 

@@ -1,6 +1,8 @@
 //! What users of the reference trip over, seen from outside: starts, ends, names and handlers (agent.md 20.2 to 20.5).
 
-use crate::support::{Agent, Folder, PATIENCE, Program, client, count, wait_until};
+use crate::support::{
+    Agent, Folder, Kind, PATIENCE, Program, Runtime, client, count, on_every_runtime, wait_until,
+};
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
@@ -8,20 +10,29 @@ use std::process::{Command, Stdio};
 use villein_rpc::request::UserEvent;
 use villein_rpc::{Client, Record};
 
-fn start(ip: &str, name: &str, arguments: &[&str]) -> Agent {
-    Agent::on_loopback(Program::Villein, ip, name, arguments)
+on_every_runtime! {
+    a_start_join_waits_for_all_at_the_same_time_and_can_be_interrupted,
+    a_leave_is_one_for_all_who_ask,
+    odd_names_spoil_neither_snapshots_nor_logs,
+    a_handler_that_hangs_holds_up_nothing_else,
+    an_agent_that_ends_leaves_its_scripts_to_themselves,
+    bytes_that_are_no_text_pass_through,
+}
+
+fn start(runtime: Runtime, ip: &str, name: &str, arguments: &[&str]) -> Agent {
+    Agent::on_loopback(runtime, &runtime.here(ip), name, arguments)
 }
 
 /// Addresses that take a connection and say nothing are all contacted before any of them is given up, and an
 /// interrupt need not wait for them.
-#[test]
-fn a_start_join_waits_for_all_at_the_same_time_and_can_be_interrupted() {
-    let silent = [11, 12, 13].map(|last| format!("127.64.16.{last}"));
+fn a_start_join_waits_for_all_at_the_same_time_and_can_be_interrupted(runtime: Runtime) {
+    let silent = [11, 12, 13].map(|last| runtime.here(&format!("127.64.16.{last}")));
     let listeners = silent.each_ref().map(|ip| TcpListener::bind((ip.as_str(), 7946)).expect("it is free"));
-    let mut command = Command::new(Program::Villein.path());
-    command.args(["agent", "-node=joiner", "-bind=127.64.16.1", "-rpc-addr=127.64.16.1:7373"]);
+    let (ip, rpc) = (runtime.here("127.64.16.1"), runtime.here("127.64.16.1:7373"));
+    let mut command = Kind::from(runtime).command();
+    command.args(["-node=joiner", &format!("-bind={ip}"), &format!("-rpc-addr={rpc}")]);
     command.args(silent.iter().map(|ip| format!("-join={ip}")));
-    let mut agent = Agent::spawn(command, "127.64.16.1:7373");
+    let mut agent = Agent::spawn(command, &rpc);
     agent.wait_for("==> Joining cluster...");
     let mut waiting = listeners.each_ref().map(|listener| listener.accept().expect("it is contacted").0);
     for stream in &mut waiting {
@@ -34,10 +45,9 @@ fn a_start_join_waits_for_all_at_the_same_time_and_can_be_interrupted() {
 }
 
 /// Two who ask for a leave get it, and neither they nor a reload cut it short.
-#[test]
-fn a_leave_is_one_for_all_who_ask() {
-    let first = start("127.64.17.1", "first", &[]);
-    let mut second = start("127.64.17.2", "second", &["-join=127.64.17.1"]);
+fn a_leave_is_one_for_all_who_ask(runtime: Runtime) {
+    let first = start(runtime, "127.64.17.1", "first", &[]);
+    let mut second = start(runtime, "127.64.17.2", "second", &[&runtime.here("-join=127.64.17.1")]);
     let ask = || {
         let mut command = Command::new(Program::Villein.path());
         command.args(["leave", &format!("-rpc-addr={}", second.rpc)]).stdout(Stdio::piped());
@@ -58,14 +68,14 @@ fn a_leave_is_one_for_all_who_ask() {
 }
 
 /// A name with a slash, a newline and a bar is found again from a snapshot, and makes one line of a log.
-#[test]
-fn odd_names_spoil_neither_snapshots_nor_logs() {
+fn odd_names_spoil_neither_snapshots_nor_logs(runtime: Runtime) {
     let folder = Folder::new("odd-names");
     let snapshot = format!("-snapshot={}", folder.path("snapshot").display());
     let odd = "a/b|c\n==> d\u{1b}[31m";
-    let peer = start("127.64.18.1", odd, &[]);
+    let peer = start(runtime, "127.64.18.1", odd, &[]);
     peer.wait_for("[WARN] agent: the node name contains control characters");
-    let mut keeper = start("127.64.18.2", "keeper", &[&snapshot, "-join=127.64.18.1"]);
+    let mut keeper =
+        start(runtime, "127.64.18.2", "keeper", &[&snapshot, &runtime.here("-join=127.64.18.1")]);
     let kept = || folder.read("snapshot");
     wait_until("the snapshot knows both", || count(&kept(), "alive: ") == 2, kept);
     keeper.signal("KILL");
@@ -77,7 +87,7 @@ fn odd_names_spoil_neither_snapshots_nor_logs() {
         "{}",
         kept()
     );
-    let keeper = start("127.64.18.2", "keeper", &[&snapshot]);
+    let keeper = start(runtime, "127.64.18.2", "keeper", &[&snapshot]);
     keeper.wait_for("serf: Re-joined to previously known node: a/b|c");
     let alive = || client(Program::Villein, &keeper, &["members", "-status=alive", "-format=json"]).stdout;
     wait_until("both are alive", || count(&alive(), "\"name\"") == 2, alive);
@@ -92,8 +102,7 @@ fn odd_names_spoil_neither_snapshots_nor_logs() {
 }
 
 /// What hangs costs its own later events, and says so; clients and other handlers hear of everything.
-#[test]
-fn a_handler_that_hangs_holds_up_nothing_else() {
+fn a_handler_that_hangs_holds_up_nothing_else(runtime: Runtime) {
     const EVENTS: usize = 3000;
     let folder = Folder::new("hanging");
     let hang = folder
@@ -101,7 +110,7 @@ fn a_handler_that_hangs_holds_up_nothing_else() {
     std::fs::write(folder.path("go"), "").expect("the file can be written");
     let hanging = format!("-event-handler=user:flood={hang}");
     let last = format!("-event-handler=user:last=echo >> {}", folder.path("last").display());
-    let agent = start("127.64.19.1", "busy", &[&hanging, &last]);
+    let agent = start(runtime, "127.64.19.1", "busy", &[&hanging, &last]);
     let mut listener = Client::connect(&agent.rpc, None).expect("the agent takes clients");
     let seq = listener.stream("user:last").expect("a stream can be had");
     listener.set_record_timeout(Some(PATIENCE));
@@ -129,13 +138,12 @@ fn a_handler_that_hangs_holds_up_nothing_else() {
 }
 
 /// A script outlives its agent.
-#[test]
-fn an_agent_that_ends_leaves_its_scripts_to_themselves() {
+fn an_agent_that_ends_leaves_its_scripts_to_themselves(runtime: Runtime) {
     let folder = Folder::new("orphan");
     let [begun, go, done] = ["begun", "go", "done"].map(|file| folder.path(file).display().to_string());
     let body = format!("echo > {begun}\nwhile [ ! -e {go} ]; do sleep 0.1; done\necho > {done}");
     let handler = format!("-event-handler=user={}", folder.script("slow.sh", &body));
-    let mut agent = start("127.64.20.1", "short", &[&handler]);
+    let mut agent = start(runtime, "127.64.20.1", "short", &[&handler]);
     let printed = client(Program::Villein, &agent, &["event", "x"]);
     assert_eq!(printed.status, Some(0), "{printed:?}");
     wait_until("the script runs", || folder.path("begun").exists(), || agent.output());
@@ -146,14 +154,13 @@ fn an_agent_that_ends_leaves_its_scripts_to_themselves() {
 }
 
 /// Names, payloads and tags are bytes, of any kind, to the end.
-#[test]
-fn bytes_that_are_no_text_pass_through() {
+fn bytes_that_are_no_text_pass_through(runtime: Runtime) {
     let folder = Folder::new("bytes");
     let file = folder.path("out").display().to_string();
     let handler = format!(
         "-event-handler=user=(printf '%s=' \"$SERF_USER_EVENT\"; cat) > {file}.part; mv {file}.part {file}"
     );
-    let agent = start("127.64.21.1", "bytes", &[&handler]);
+    let agent = start(runtime, "127.64.21.1", "bytes", &[&handler]);
     let bytes = std::ffi::OsStr::from_bytes(b"\xff\xfe\x80");
     let run = |words: &[&std::ffi::OsStr]| {
         let rpc = format!("-rpc-addr={}", agent.rpc);

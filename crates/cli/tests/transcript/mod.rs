@@ -62,6 +62,8 @@ pub(crate) struct Shell {
     pub(crate) wrapper: Vec<String>,
     /// Variables that a case can override.
     pub(crate) variables: Vec<(&'static str, String)>,
+    /// The event loop that agents are told to use; without one their command lines are as recorded.
+    pub(crate) runtime: Option<&'static str>,
     /// The working directory, which also holds the program under the name `serf`.
     pub(crate) folder: PathBuf,
 }
@@ -76,13 +78,16 @@ impl Shell {
             std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_villein"), link).expect("the folder is ours");
         }
         let wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
-        Shell { wrapper, variables: Vec::new(), folder: folder.to_owned() }
+        Shell { wrapper, variables: Vec::new(), runtime: None, folder: folder.to_owned() }
     }
 
     /// The process of the command is the one that is started: every program on the way replaces itself.
     pub(crate) fn command(&self, case: &Case) -> Command {
         let shell = if case.line.contains("$'") { "bash" } else { "sh" };
-        let line = format!("exec {}", case.line);
+        let mut line = format!("exec {}", case.line);
+        if let Some(runtime) = self.runtime {
+            line = line.replacen("exec serf agent", &format!("exec serf agent -runtime={runtime}"), 1);
+        }
         let inner = [shell, "-c", &line];
         let mut words = self.wrapper.iter().map(String::as_str).chain(inner);
         let mut command = Command::new(words.next().expect("there is a shell at least"));
@@ -142,11 +147,21 @@ pub(crate) struct Replay {
 impl Replay {
     /// Opens `golden/NAME.txt`, and the differences beside it.
     pub(crate) fn open(name: &'static str, shell: &Shell) -> Replay {
-        let differences = read(&format!("{name}.ours")).map(|text| parse(&text)).unwrap_or_default();
+        let runtime = shell.runtime.unwrap_or("smol");
+        let steps = |text: String| {
+            let mut steps = parse(&text);
+            for step in &mut steps {
+                if let Step::Run(Case { expected, .. }) = step {
+                    expected.stdout = vary::with_runtime(&expected.stdout, runtime);
+                }
+            }
+            steps
+        };
+        let differences = read(&format!("{name}.ours")).map(steps).unwrap_or_default();
         let text = read(name).unwrap_or_else(|| panic!("no golden file {name}.txt"));
         Replay {
             name,
-            steps: parse(&text).into(),
+            steps: steps(text).into(),
             shell: shell.clone(),
             differences,
             taken: HashMap::new(),

@@ -13,6 +13,22 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     text
 }
 
+/// What was recorded, with the event loop where ours names it: in an agent's banner, and in `info`.
+pub(super) fn with_runtime(recorded: &[u8], runtime: &str) -> Vec<u8> {
+    let mut text = Vec::new();
+    for line in recorded.split_inclusive(|&byte| byte == b'\n') {
+        text.extend_from_slice(line);
+        if line.starts_with(b"                        Profile: ") {
+            text.extend(format!("                        Runtime: {runtime}\n").bytes());
+        } else if line.starts_with(b"\tcpu_count = ") {
+            text.extend(format!("\tevent_loop = {runtime}\n").bytes());
+        } else if line.starts_with(b"    \"cpu_count\": ") {
+            text.extend(format!("    \"event_loop\": \"{runtime}\",\n").bytes());
+        }
+    }
+    text
+}
+
 /// What the reference printed, and what ours did, for this command line.
 pub(super) fn settled(line: &str, reference: &str, ours: &str) -> (String, String) {
     let (reference, ours) = (&lookups(&with_last_newline(reference)), &lookups(&with_last_newline(ours)));
@@ -281,7 +297,7 @@ fn is_repeated(line: &str) -> bool {
 
 /// Log lines that come or not, or more than once, as the moment has it.
 fn is_chance(line: &str) -> bool {
-    const CHANCE: [&str; 11] = [
+    const CHANCE: [&str; 12] = [
         "[WARN] memberlist: did not run for",
         "[ERR] memberlist: Failed fallback ping",
         "[INFO] memberlist: Suspect ",
@@ -289,6 +305,7 @@ fn is_chance(line: &str) -> bool {
         "[WARN] memberlist: Refuting ",
         "[WARN] agent: Serf shutdown detected, quitting",
         "[ERR] Error writing payload: ",
+        "[WARN] serf: reply for non-running query",
         "[DEBUG] memberlist: ",
         "[DEBUG] serf: message",
         "[INFO] agent.ipc: Accepted client",

@@ -2,7 +2,7 @@
 //! others and stays small (agent.md 20.1, rpc.md 5.6 and 8).
 
 use super::wire::{list, map, number, say, text};
-use crate::support::{Agent, Folder, PATIENCE, Program, count, wait_until};
+use crate::support::{Agent, Folder, PATIENCE, Runtime, count, on_every_runtime, wait_until};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,16 @@ use villein_rpc::{Client, Record, Request};
 /// What an agent may grow by under attack, in KiB: its queues are full then, and a few buffers.
 const GROWTH: u64 = 32 << 10;
 
-fn start(address: &str, arguments: &[&str]) -> Agent {
-    Agent::on_loopback(Program::Villein, address, "target", arguments)
+on_every_runtime! {
+    subscriptions_may_end_in_the_middle_of_events,
+    requests_that_claim_too_much_cost_their_connection_only,
+    a_client_that_does_not_read_holds_up_nobody,
+    clients_that_hold_streams_keep_nobody_out,
+    clients_that_say_half_are_answered_or_waited_for,
+}
+
+fn start(runtime: Runtime, address: &str, arguments: &[&str]) -> Agent {
+    Agent::on_loopback(runtime, &runtime.here(address), "target", arguments)
 }
 
 fn connect(agent: &Agent) -> Client {
@@ -68,9 +76,8 @@ fn refused(agent: &Agent, token: Option<&[u8]>) -> u64 {
         .expect("it is a number")
 }
 
-#[test]
-fn subscriptions_may_end_in_the_middle_of_events() {
-    let agent = start("127.64.3.1", &[]);
+fn subscriptions_may_end_in_the_middle_of_events(runtime: Runtime) {
+    let agent = start(runtime, "127.64.3.1", &[]);
     serves(&agent);
     let before = agent.open_files();
     let over = AtomicBool::new(false);
@@ -171,12 +178,11 @@ fn claims() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-#[test]
-fn requests_that_claim_too_much_cost_their_connection_only() {
+fn requests_that_claim_too_much_cost_their_connection_only(runtime: Runtime) {
     let folder = Folder::new("claims");
     let config = folder.path("config.json");
     std::fs::write(&config, r#"{"rpc_auth": "secret"}"#).expect("the file can be written");
-    let agent = start("127.64.4.1", &[&format!("-config-file={}", config.display())]);
+    let agent = start(runtime, "127.64.4.1", &[&format!("-config-file={}", config.display())]);
     let address = agent.rpc.parse().expect("it is an address");
     let before = (agent.status("VmRSS"), refused(&agent, Some(b"secret")));
     let token = Request::Auth(Auth { auth_key: "secret".into() });
@@ -194,9 +200,8 @@ fn requests_that_claim_too_much_cost_their_connection_only() {
     assert!(grown < GROWTH, "grown by {grown} KiB");
 }
 
-#[test]
-fn a_client_that_does_not_read_holds_up_nobody() {
-    let agent = start("127.64.5.1", &["-log-level=debug"]);
+fn a_client_that_does_not_read_holds_up_nobody(runtime: Runtime) {
+    let agent = start(runtime, "127.64.5.1", &["-log-level=debug"]);
     serves(&agent);
     let (before, since) = (agent.status("VmRSS"), Instant::now());
     let mut deaf = connect(&agent);
@@ -235,9 +240,8 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     });
 }
 
-#[test]
-fn clients_that_hold_streams_keep_nobody_out() {
-    let agent = start("127.64.6.1", &[]);
+fn clients_that_hold_streams_keep_nobody_out(runtime: Runtime) {
+    let agent = start(runtime, "127.64.6.1", &[]);
     let before = agent.status("VmRSS");
     let greeting = bytes(&[hello(), stream("user"), stream("*"), stream("member-join")]);
     let mut held: Vec<TcpStream> = (0..300)
@@ -270,9 +274,8 @@ fn clients_that_hold_streams_keep_nobody_out() {
     assert!(agent.open_files() < 400, "{} files", agent.open_files());
 }
 
-#[test]
-fn clients_that_say_half_are_answered_or_waited_for() {
-    let agent = start("127.64.7.1", &[]);
+fn clients_that_say_half_are_answered_or_waited_for(runtime: Runtime) {
+    let agent = start(runtime, "127.64.7.1", &[]);
     let silent: Vec<TcpStream> = (0..100)
         .map(|number| {
             let mut connection = dial(&agent);

@@ -1,10 +1,22 @@
 //! Disks that are full, read-only or somebody else's: an agent says what it cannot keep and goes on, and what it has
 //! kept is whole (agent.md 13 to 15, 20.3).
 
-use crate::support::{Agent, Folder, Printed, Program, available, client, exists, run, wait_until};
+use crate::support::{
+    Agent, Folder, Kind, Printed, Program, Runtime, available, client, exists, on_every_runtime, run,
+    wait_until,
+};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
+
+on_every_runtime! {
+    a_full_disk_keeps_nothing_and_harms_nothing,
+    a_read_only_disk_keeps_nothing_and_harms_nothing,
+    a_read_only_folder_is_done_without,
+    a_snapshot_belongs_to_one_agent,
+    what_a_crash_has_left_is_in_nobodys_way,
+    a_log_on_a_full_disk_ends_nothing,
+}
 
 const KEY: &str = "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=";
 const OTHER_KEY: &str = "QW5vdGhlciBrZXkgb2YgdGhpcnR5LXR3byBieXRlcyE=";
@@ -21,18 +33,20 @@ fn can_mount() -> bool {
 
 /// An agent that keeps everything in one folder, and another that its snapshot knows.
 struct Keeper {
+    runtime: Runtime,
     folder: Folder,
     net: u8,
     peer: Agent,
 }
 
 impl Keeper {
-    fn new(name: &str, net: u8) -> Keeper {
+    fn new(runtime: Runtime, name: &str, net: u8) -> Keeper {
         let key = format!("-encrypt={KEY}");
-        let peer = Agent::on_loopback(Program::Villein, &format!("127.64.{net}.1"), "peer", &[&key]);
-        let keeper = Keeper { folder: Folder::new(name), net, peer };
+        let ip = runtime.here(&format!("127.64.{net}.1"));
+        let peer = Agent::on_loopback(runtime, &ip, "peer", &[&key]);
+        let keeper = Keeper { runtime, folder: Folder::new(name), net, peer };
         // A page of a disk, to the last byte.
-        let known = format!("alive: peer 127.64.{net}.1:7946\nclock: 5\n#");
+        let known = format!("alive: peer {ip}:7946\nclock: 5\n#");
         let snapshot = format!("{known}{}\n", "#".repeat(4095 - known.len()));
         for (file, text) in [
             ("snapshot", snapshot.as_str()),
@@ -44,12 +58,16 @@ impl Keeper {
         keeper
     }
 
+    fn ip(&self) -> String {
+        self.runtime.here(&format!("127.64.{}.2", self.net))
+    }
+
     fn flags(&self) -> Vec<String> {
         let flag = |name: &str, file: &str| format!("-{name}={}", self.folder.path(file).display());
         vec![
             "-node=keeper".to_owned(),
-            format!("-bind=127.64.{}.2", self.net),
-            format!("-rpc-addr=127.64.{}.2:7373", self.net),
+            format!("-bind={}", self.ip()),
+            format!("-rpc-addr={}:7373", self.ip()),
             flag("snapshot", "snapshot"),
             flag("tags-file", "tags.json"),
             flag("keyring-file", "keys.json"),
@@ -59,10 +77,10 @@ impl Keeper {
     /// Starts it by way of these words.
     fn start_by(&self, words: &[&str]) -> Agent {
         let mut command = Command::new(words[0]);
-        command.args(&words[1..]).args([Program::Villein.path(), "agent"]).args(self.flags());
-        let agent = Agent::spawn(command, &format!("127.64.{}.2:7373", self.net));
-        agent.wait_for("agent: Serf agent starting");
-        agent
+        let kind = Kind::from(self.runtime);
+        let agent = kind.command();
+        command.args(&words[1..]).arg(agent.get_program()).args(agent.get_args()).args(self.flags());
+        Agent::start(kind, command, &format!("{}:7373", self.ip()))
     }
 
     /// Starts it where the folder is a small disk with the same files; `then` is done to the disk before.
@@ -140,12 +158,11 @@ impl Keeper {
     }
 }
 
-#[test]
-fn a_full_disk_keeps_nothing_and_harms_nothing() {
+fn a_full_disk_keeps_nothing_and_harms_nothing(runtime: Runtime) {
     if !can_mount() {
         return;
     }
-    let keeper = Keeper::new("full", 8);
+    let keeper = Keeper::new(runtime, "full", 8);
     let filler = keeper.folder.path("filler").display().to_string();
     let agent = keeper.start_on_disk(&format!("cat /dev/zero > {filler} 2> /dev/null || true"));
     keeper.wait_for_both();
@@ -156,12 +173,11 @@ fn a_full_disk_keeps_nothing_and_harms_nothing() {
     keeper.keeps_everything(agent);
 }
 
-#[test]
-fn a_read_only_disk_keeps_nothing_and_harms_nothing() {
+fn a_read_only_disk_keeps_nothing_and_harms_nothing(runtime: Runtime) {
     if !can_mount() || !available("`nsenter` (Debian's package `util-linux`)", exists("nsenter")) {
         return;
     }
-    let keeper = Keeper::new("read-only", 9);
+    let keeper = Keeper::new(runtime, "read-only", 9);
     let folder = keeper.folder.root().display().to_string();
     let agent = keeper.start_on_disk(&format!("mount -o remount,ro {folder}"));
     for what in ["tags", "keyring"] {
@@ -178,8 +194,7 @@ fn a_read_only_disk_keeps_nothing_and_harms_nothing() {
 }
 
 /// Who may write its files but not their folder cannot replace them, and writes into them.
-#[test]
-fn a_read_only_folder_is_done_without() {
+fn a_read_only_folder_is_done_without(runtime: Runtime) {
     if !is_root() || !available("`setpriv` (Debian's package `util-linux`)", exists("setpriv")) {
         return;
     }
@@ -188,10 +203,10 @@ fn a_read_only_folder_is_done_without() {
     if !available("a program that everybody can run", reaches.status == Some(0)) {
         return;
     }
-    let keeper = Keeper::new("folder", 10);
+    let keeper = Keeper::new(runtime, "folder", 10);
     // A snapshot that ends in the middle of a line has to be written anew.
     let torn = format!("alive: peer 127.64.{}.1:7946\nalive: gone 127.64.0.9:7946\nnot-al", keeper.net);
-    std::fs::write(keeper.folder.path("snapshot"), torn).expect("the file can be written");
+    std::fs::write(keeper.folder.path("snapshot"), runtime.here(&torn)).expect("the file can be written");
     for file in ["snapshot", "tags.json", "keys.json"] {
         chown(keeper.folder.path(file), Some(65534), Some(65534)).expect("root may do that");
     }
@@ -210,16 +225,15 @@ fn a_read_only_folder_is_done_without() {
     keeper.keeps_everything(agent);
 }
 
-#[test]
-fn a_snapshot_belongs_to_one_agent() {
+fn a_snapshot_belongs_to_one_agent(runtime: Runtime) {
     let folder = Folder::new("locked");
     let flag = format!("-snapshot={}", folder.path("snapshot").display());
-    let mut first = Agent::on_loopback(Program::Villein, "127.64.11.1", "first", &[&flag]);
+    let mut first = Agent::on_loopback(runtime, &runtime.here("127.64.11.1"), "first", &[&flag]);
     let snapshot = || folder.read("snapshot");
     wait_until("the first one writes", || snapshot().contains("alive: first "), snapshot);
     let second = || -> Printed {
-        let words = ["agent", "-node=second", "-bind=127.64.11.2", "-rpc-addr=127.64.11.2:7373", &flag];
-        run(Command::new(Program::Villein.path()).args(words))
+        let words = ["-node=second", "-bind=127.64.11.2", "-rpc-addr=127.64.11.2:7373"];
+        run(Kind::from(runtime).command().args(words.map(|word| runtime.here(word))).arg(&flag))
     };
     let refused = second();
     assert_eq!(refused.status, Some(1), "{refused:?}");
@@ -232,11 +246,10 @@ fn a_snapshot_belongs_to_one_agent() {
     // It belongs to nobody as soon as its agent is gone, however that went.
     first.signal("KILL");
     first.wait();
-    drop(Agent::on_loopback(Program::Villein, "127.64.11.2", "second", &[&flag]));
+    drop(Agent::on_loopback(runtime, &runtime.here("127.64.11.2"), "second", &[&flag]));
 }
 
-#[test]
-fn what_a_crash_has_left_is_in_nobodys_way() {
+fn what_a_crash_has_left_is_in_nobodys_way(runtime: Runtime) {
     let folder = Folder::new("leftovers");
     let flag = |file: &str, name: &str| format!("-{name}={}", folder.path(file).display());
     for (file, text) in [
@@ -253,14 +266,15 @@ fn what_a_crash_has_left_is_in_nobodys_way() {
     }
     let words = [flag("snapshot", "snapshot"), flag("tags.json", "tags-file")];
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let agent = Agent::on_loopback(Program::Villein, "127.64.12.1", "swept", &words);
+    let agent = Agent::on_loopback(runtime, &runtime.here("127.64.12.1"), "swept", &words);
     let snapshot = || folder.read("snapshot");
     wait_until("the snapshot is whole", || snapshot().contains("alive: swept "), snapshot);
     assert!(snapshot().starts_with("alive: other ") && !snapshot().contains("half"), "{}", snapshot());
     let tags = client(Program::Villein, &agent, &["tags", "-set", "role=web"]);
     assert_eq!((tags.status, folder.read("tags.json")), (Some(0), TAGS.to_owned()), "{tags:?}");
     assert!(!folder.path("snapshot.compact").exists() && !folder.path(".tags.json.villein").exists());
-    let stuck = Agent::on_loopback(Program::Villein, "127.64.12.2", "stuck", &[&flag("stuck", "snapshot")]);
+    let stuck =
+        Agent::on_loopback(runtime, &runtime.here("127.64.12.2"), "stuck", &[&flag("stuck", "snapshot")]);
     let compact = folder.path("stuck.compact");
     stuck.wait_for(&format!("Failed to update snapshot: open {}: file exists", compact.display()));
     assert_eq!(folder.read("stuck"), "alive: other 127.64.12.9:7946\nclo");
@@ -268,24 +282,14 @@ fn what_a_crash_has_left_is_in_nobodys_way() {
 }
 
 /// What is lost there is only what it says.
-#[test]
-fn a_log_on_a_full_disk_ends_nothing() {
+fn a_log_on_a_full_disk_ends_nothing(runtime: Runtime) {
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
-    let mut command = Command::new(Program::Villein.path());
-    command.args([
-        "agent",
-        "-node=mute",
-        "-bind=127.64.22.1",
-        "-rpc-addr=127.64.22.1:7373",
-        "-log-level=debug",
-    ]);
+    let rpc = runtime.here("-rpc-addr=127.64.22.1:7373");
+    let mut command = Kind::from(runtime).command();
+    command.args(["-node=mute", &runtime.here("-bind=127.64.22.1"), &rpc, "-log-level=debug"]);
     let mut child = command.stdout(full()).stderr(full()).spawn().expect("the program starts");
-    let ask = |words: &[&str]| {
-        run(Command::new(Program::Villein.path())
-            .arg(words[0])
-            .arg("-rpc-addr=127.64.22.1:7373")
-            .args(&words[1..]))
-    };
+    let ask =
+        |words: &[&str]| run(Command::new(Program::Villein.path()).arg(words[0]).arg(&rpc).args(&words[1..]));
     wait_until("it answers", || ask(&["members"]).status == Some(0), || format!("{:?}", ask(&["members"])));
     for number in 0..20 {
         assert_eq!(ask(&["event", &format!("e{number}")]).status, Some(0));

@@ -5,9 +5,12 @@ use super::wire::{
     ENDLESS_LIST, NIL, VERSIONS, Wrapper, alive, event, intent, list, map, node, number, on_stream,
     push_pull, query, relay, say, send, signed, text,
 };
-use crate::support::{Agent, Folder, PATIENCE, Program, client, members, serf_is_here, wait_until};
+use crate::support::{
+    Agent, Folder, Kind, PATIENCE, Program, Runtime, client, members, on_every_runtime, serf_is_here,
+    wait_until,
+};
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Instant;
 use villein_core::crypto::Key;
@@ -17,6 +20,12 @@ use villein_rpc::request::{
 use villein_rpc::response::TextMap;
 use villein_rpc::{Client, Request, Text};
 
+on_every_runtime! {
+    nothing_of_it_reaches_a_real_agent,
+    nothing_that_clients_ask_for_harms_a_real_agent,
+    keys_stay_so_few_that_real_agents_can_list_them,
+}
+
 const KEY: &str = "5K9OtfP7efFrNKe5WCQvXvnaXJ5cWP0SvXiwe0kkjM4=";
 
 /// The most that a Lamport time can be.
@@ -24,6 +33,7 @@ const END_OF_TIME: u64 = u64::MAX;
 
 /// An agent of ours, and a real one that hears of others through it alone.
 struct Pair {
+    runtime: Runtime,
     net: u8,
     /// What every agent of this cluster is started with.
     flags: Vec<String>,
@@ -33,24 +43,35 @@ struct Pair {
     wrapper: Wrapper,
 }
 
-fn start(program: Program, net: u8, last: u8, name: &str, flags: &[String]) -> Agent {
+fn start(kind: impl Into<Kind>, ip: &str, name: &str, flags: &[String]) -> Agent {
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    Agent::on_loopback(program, &format!("127.64.{net}.{last}"), name, &flags)
+    Agent::on_loopback(kind, ip, name, &flags)
 }
 
 impl Pair {
-    fn new(net: u8, key: Option<&str>) -> Pair {
+    fn new(runtime: Runtime, net: u8, key: Option<&str>) -> Pair {
         let flags: Vec<String> = key.map(|key| format!("-encrypt={key}")).into_iter().collect();
+        let ip = |last: u8| runtime.here(&format!("127.64.{net}.{last}"));
         let (ours, serf) =
-            (start(Program::Villein, net, 1, "ours", &flags), start(Program::Serf, net, 2, "serf", &flags));
-        let printed = client(Program::Serf, &serf, &["join", &format!("127.64.{net}.1")]);
+            (start(runtime, &ip(1), "ours", &flags), start(Program::Serf, &ip(2), "serf", &flags));
+        let printed = client(Program::Serf, &serf, &["join", &ip(1)]);
         assert_eq!(printed.status, Some(0), "{printed:?}");
         let stats = Client::connect(&ours.rpc, None).expect("our agent answers");
-        Pair { net, flags, ours, serf, stats, wrapper: Wrapper::new(key) }
+        Pair { runtime, net, flags, ours, serf, stats, wrapper: Wrapper::new(key) }
+    }
+
+    /// The address of a member.
+    fn ip(&self, last: u8) -> String {
+        self.runtime.here(&format!("127.64.{}.{last}", self.net))
+    }
+
+    /// That of the real one, as gossip has it.
+    fn serf_octets(&self) -> [u8; 4] {
+        self.ip(2).parse::<Ipv4Addr>().expect("it is an address").octets()
     }
 
     fn gossip_port(&self) -> SocketAddr {
-        SocketAddr::from(([127, 64, self.net, 1], 7946))
+        SocketAddr::new(self.ip(1).parse().expect("it is an address"), 7946)
     }
 
     fn number(&mut self, section: &str, name: &str) -> u64 {
@@ -119,33 +140,31 @@ impl Pair {
     }
 }
 
-#[test]
-fn nothing_of_it_reaches_a_real_agent() {
+fn nothing_of_it_reaches_a_real_agent(runtime: Runtime) {
     if !serf_is_here() {
         return;
     }
     std::thread::scope(|scope| {
         for (net, key) in [(1, None), (2, Some(KEY))] {
-            scope.spawn(move || hostile(net, key));
+            scope.spawn(move || hostile(runtime, net, key));
         }
     });
 }
 
 /// Nor does our agent itself say such a thing, whatever its clients want.
-#[test]
-fn nothing_that_clients_ask_for_harms_a_real_agent() {
+fn nothing_that_clients_ask_for_harms_a_real_agent(runtime: Runtime) {
     if !serf_is_here() {
         return;
     }
     std::thread::scope(|scope| {
         for (net, key) in [(13, None), (14, Some(KEY))] {
-            scope.spawn(move || odd_wishes(net, key));
+            scope.spawn(move || odd_wishes(runtime, net, key));
         }
     });
 }
 
-fn odd_wishes(net: u8, key: Option<&str>) {
-    let mut pair = Pair::new(net, key);
+fn odd_wishes(runtime: Runtime, net: u8, key: Option<&str>) {
+    let mut pair = Pair::new(runtime, net, key);
     pair.passes_on(3, "before");
     let wishes = wishes();
     let mut said = Vec::new();
@@ -215,23 +234,21 @@ fn wishes() -> Vec<Request> {
 }
 
 /// One look at more keys than fit into an answer would be the end of all real agents.
-#[test]
-fn keys_stay_so_few_that_real_agents_can_list_them() {
+fn keys_stay_so_few_that_real_agents_can_list_them(runtime: Runtime) {
     if !serf_is_here() {
         return;
     }
     let folder = Folder::new("many-keys");
     let key = |number: u8| Key::from_bytes(&[number; 32]).expect("it is a key").to_base64();
     let ring: Vec<String> = (1..=16).map(|number| format!("\"{}\"", key(number))).collect();
-    let (ours, serf) = ("127.64.15.1", "127.64.15.2");
-    let agents =
-        [(Program::Villein, ours, "ours"), (Program::Serf, serf, "serf")].map(|(program, ip, name)| {
-            let path = folder.path(name);
-            std::fs::write(&path, format!("[{}]", ring.join(","))).expect("the file can be written");
-            Agent::on_loopback(program, ip, name, &[&format!("-keyring-file={}", path.display())])
-        });
+    let [ours, serf] = ["127.64.15.1", "127.64.15.2"].map(|ip| runtime.here(ip));
+    let agents = [(runtime.into(), &ours, "ours"), (Kind::Serf, &serf, "serf")].map(|(kind, ip, name)| {
+        let path = folder.path(name);
+        std::fs::write(&path, format!("[{}]", ring.join(","))).expect("the file can be written");
+        Agent::on_loopback(kind, ip, name, &[&format!("-keyring-file={}", path.display())])
+    });
     let ask = |words: &[&str]| client(Program::Villein, &agents[0], words);
-    assert_eq!(ask(&["join", serf]).status, Some(0));
+    assert_eq!(ask(&["join", &serf]).status, Some(0));
     let installed = (17..40).find(|number| {
         let printed = ask(&["keys", "-install", &key(*number)]);
         let is_refused = printed.status != Some(0);
@@ -247,10 +264,10 @@ fn keys_stay_so_few_that_real_agents_can_list_them() {
     assert_eq!(client(Program::Serf, &agents[1], &["members"]).status, Some(0));
 }
 
-fn hostile(net: u8, key: Option<&str>) {
-    let mut pair = Pair::new(net, key);
+fn hostile(runtime: Runtime, net: u8, key: Option<&str>) {
+    let mut pair = Pair::new(runtime, net, key);
     pair.passes_on(3, "before");
-    for (what, message) in messages(net) {
+    for (what, message) in messages(&pair.serf_octets()) {
         pair.refuses(&what, &message);
     }
     for (what, bytes) in broken_layers() {
@@ -273,7 +290,7 @@ fn hostile(net: u8, key: Option<&str>) {
 }
 
 /// Messages that are understood and must have no effect, or none that gets further.
-fn messages(net: u8) -> Vec<(String, Vec<u8>)> {
+fn messages(serf: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut rows = vec![
         ("an empty filter".into(), query(6, "q", &list(&[text("")]), NIL)),
         ("a filter that is nil".into(), query(6, "q", &list(&[NIL.to_vec()]), NIL)),
@@ -300,7 +317,7 @@ fn messages(net: u8) -> Vec<(String, Vec<u8>)> {
         rows.push((format!("{name} with nothing in it"), query(6, name, NIL, &text(""))));
         // Only responses are passed on, and only to members.
         let inner = query(6, name, NIL, NIL);
-        rows.push((format!("{name} to be relayed"), relay("serf", &[127, 64, net, 2], &inner)));
+        rows.push((format!("{name} to be relayed"), relay("serf", serf, &inner)));
     }
     for length in [0, 1, 2, 3, 4, 5, 7] {
         let versions = &[VERSIONS, &[0]].concat()[..length];
@@ -399,7 +416,7 @@ fn nobody_was_harmed(pair: &mut Pair) {
         // Whatever our agent passes on has been passed on.
         wait_until(&format!("the {queue} is empty"), || pair.number("serf", queue) == 0, String::new);
     }
-    let place = |last: u8| format!("127.64.{}.{last}", pair.net);
+    let place = |last: u8| pair.ip(last);
     let rows = |names: &[(&str, u8)]| -> Vec<String> {
         names.iter().map(|(name, last)| format!("{name} {}:7946 alive", place(*last))).collect()
     };
@@ -418,7 +435,7 @@ fn nobody_was_harmed(pair: &mut Pair) {
     let hurts = |line: &&str| (line.contains("[ERR]") || line.contains("onflict")) && !line.contains("key");
     assert_eq!(said.lines().find(hurts), None, "{said}");
     // The cluster still takes in whoever comes, by either side.
-    let newcomer = start(Program::Serf, pair.net, 3, "newcomer", &pair.flags);
+    let newcomer = start(Program::Serf, &pair.ip(3), "newcomer", &pair.flags);
     for last in [1, 2] {
         let printed = client(Program::Serf, &newcomer, &["join", &place(last)]);
         assert_eq!(printed.stdout, "Successfully joined cluster by contacting 1 nodes.\n");

@@ -2,6 +2,7 @@
 
 use super::{Host, Running};
 use crate::namespaces::ip;
+use crate::support::Runtime;
 use crate::transcript::Replay;
 use std::io::Write;
 use std::net::TcpStream;
@@ -22,9 +23,9 @@ fn plain(replay: &mut Replay) {
     }
 }
 
-pub(super) fn addresses() -> Vec<String> {
+pub(super) fn addresses(runtime: Runtime) -> Vec<String> {
     const GOSSIP_TAKEN: &str = "serf agent -node=n1 -bind=127.0.0.1 -rpc-addr=127.0.0.2:7373";
-    let host = Host::new("addresses");
+    let host = Host::new(runtime, "addresses");
     let mut replay = open(&host, "agent/start-addresses");
     while replay.line().is_some_and(|line| line != GOSSIP_TAKEN) {
         replay.play();
@@ -34,15 +35,15 @@ pub(super) fn addresses() -> Vec<String> {
     replay.finish()
 }
 
-pub(super) fn names() -> Vec<String> {
-    let host = Host::new("names");
+pub(super) fn names(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "names");
     let mut replay = open(&host, "agent/start-names");
     plain(&mut replay);
     replay.finish()
 }
 
-pub(super) fn joins() -> Vec<String> {
-    let host = Host::new("joins");
+pub(super) fn joins(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "joins");
     let mut replay = open(&host, "agent/start-join");
     replay.play();
     let n2 = host.agent(N2);
@@ -61,8 +62,8 @@ pub(super) fn joins() -> Vec<String> {
     replay.finish()
 }
 
-pub(super) fn ipv6() -> Vec<String> {
-    let host = Host::new("ipv6");
+pub(super) fn ipv6(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "ipv6");
     let mut replay = open(&host, "agent/ipv6");
     let mut six = replay.start();
     six.wait_for("Serf agent starting");
@@ -72,8 +73,8 @@ pub(super) fn ipv6() -> Vec<String> {
     replay.finish()
 }
 
-pub(super) fn no_flags() -> Vec<String> {
-    let host = Host::new("bind");
+pub(super) fn no_flags(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "bind");
     host.add_interface("10.77.0.1/24");
     let mut replay = open(&host, "agent/default-bind");
     let mut agent = replay.start();
@@ -81,8 +82,8 @@ pub(super) fn no_flags() -> Vec<String> {
     replay.finish()
 }
 
-pub(super) fn discovery() -> Vec<String> {
-    let host = Host::new("discovery");
+pub(super) fn discovery(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "discovery");
     host.add_interface("10.77.0.1/24");
     let mut replay = open(&host, "agent/discover");
     let mut n1 = replay.start();
@@ -96,8 +97,8 @@ pub(super) fn discovery() -> Vec<String> {
     replay.finish()
 }
 
-pub(super) fn discovery_without_ipv6() -> Vec<String> {
-    let host = Host::new("no-ipv6");
+pub(super) fn discovery_without_ipv6(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "no-ipv6");
     let mut replay = open(&host, "agent/discover-no-ipv6");
     ip(&["-n", &host.namespace, "link", "set", "lo", "multicast", "on"]);
     ip(&["-n", &host.namespace, "route", "add", "224.0.0.0/4", "dev", "lo"]);
@@ -108,8 +109,8 @@ pub(super) fn discovery_without_ipv6() -> Vec<String> {
     replay.finish()
 }
 
-pub(super) fn old_events() -> Vec<String> {
-    let host = Host::new("replay");
+pub(super) fn old_events(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "replay");
     let n2 = host.agent(N2);
     for number in 0..4 {
         host.run(&format!("serf event -rpc-addr=127.0.0.2:7373 -coalesce=false old{number}"));
@@ -122,8 +123,8 @@ pub(super) fn old_events() -> Vec<String> {
     replay.finish()
 }
 
-pub(super) fn signals() -> Vec<String> {
-    let host = Host::new("signals");
+pub(super) fn signals(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "signals");
     let mut n2 = host.agent(N2);
     let mut replay = open(&host, "agent/signals");
     let start = |replay: &mut Replay, until: &str| -> Running {
@@ -175,9 +176,9 @@ pub(super) fn signals() -> Vec<String> {
     replay.finish()
 }
 
-pub(super) fn name_conflict() -> Vec<String> {
+pub(super) fn name_conflict(runtime: Runtime) -> Vec<String> {
     const N3: &str = "serf agent -node=n3 -bind=127.0.0.3 -rpc-addr=127.0.0.3:7373";
-    let host = Host::new("conflict");
+    let host = Host::new(runtime, "conflict");
     let mut replay = open(&host, "agent/name-conflict");
     let mut n3 = replay.start_early(N3);
     n3.wait_for("Serf agent starting");
@@ -197,8 +198,8 @@ pub(super) fn name_conflict() -> Vec<String> {
 }
 
 /// A start join that nobody answers; then what agents of older protocols can do, large events, and two leaves at once.
-pub(super) fn silence() -> Vec<String> {
-    let host = Host::new("silence");
+pub(super) fn silence(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "silence");
     let silent = host.agent(SILENT);
     silent.signal("STOP");
     let mut replay = open(&host, "agent/misc");
@@ -252,8 +253,8 @@ pub(super) fn silence() -> Vec<String> {
 }
 
 /// Names that no command line can hold, and a tag without a name.
-pub(super) fn odd_values() -> Vec<String> {
-    let host = Host::new("values");
+pub(super) fn odd_values(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "values");
     let mut replay = open(&host, "agent/misc2");
     let mut n1 = replay.start();
     n1.wait_for("EventMemberJoin: n1");

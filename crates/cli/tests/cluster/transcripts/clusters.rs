@@ -1,7 +1,7 @@
 //! What clients print in the cluster of four agents that the transcripts cli/10 to cli/20 describe.
 
 use super::{Host, Running};
-use crate::support::wait_until;
+use crate::support::{Runtime, wait_until};
 use crate::transcript::{Case, Replay};
 
 /// As agent/logs-of-cli-cluster shows them. The first is the one that clients find without being told.
@@ -19,8 +19,8 @@ struct Cluster {
 
 impl Cluster {
     /// All four, who know each other.
-    fn new(test: &str) -> Cluster {
-        let host = Host::new(test);
+    fn new(runtime: Runtime, test: &str) -> Cluster {
+        let host = Host::new(runtime, test);
         let agents: Vec<Running> = AGENTS.iter().map(|line| host.agent(line)).collect();
         for number in 1..=4 {
             let line = format!("serf members -status=alive -rpc-addr=127.0.0.{number}:7373");
@@ -42,8 +42,8 @@ impl Cluster {
     }
 }
 
-pub(super) fn events_and_queries() -> Vec<String> {
-    let cluster = Cluster::new("asks");
+pub(super) fn events_and_queries(runtime: Runtime) -> Vec<String> {
+    let cluster = Cluster::new(runtime, "asks");
     let events = cluster.open("cli/10-event").finish();
     let mut queries = cluster.open("cli/11-query");
     while let Some(case) = queries.take() {
@@ -73,8 +73,8 @@ fn interrupted_query(replay: &mut Replay, cluster: &Cluster, case: Case) {
 }
 
 /// What changes nothing.
-pub(super) fn views() -> Vec<String> {
-    let cluster = Cluster::new("views");
+pub(super) fn views(runtime: Runtime) -> Vec<String> {
+    let cluster = Cluster::new(runtime, "views");
     for name in ["beta", "gamma", "delta"] {
         // The time to each is known when alpha has probed it.
         cluster.host.wait_for(&format!("serf rtt {name}"), "Estimated");
@@ -101,8 +101,8 @@ pub(super) fn views() -> Vec<String> {
     problems
 }
 
-pub(super) fn changes() -> Vec<String> {
-    let cluster = Cluster::new("changes");
+pub(super) fn changes(runtime: Runtime) -> Vec<String> {
+    let cluster = Cluster::new(runtime, "changes");
     cluster.host.run("serf leave -rpc-addr=127.0.0.4:7373");
     cluster.lose_two();
     let files = ["cli/16-force-leave", "cli/17-tags", "cli/18-join", "cli/20-leave"];

@@ -1,14 +1,15 @@
 //! What agents keep in files, and files that they read again.
 
 use super::Host;
+use crate::support::Runtime;
 use crate::transcript::{Replay, Step};
 use std::os::unix::net::UnixDatagram;
 
 const N1: &str = "serf agent -node=n1 -bind=127.0.0.1 -rpc-addr=127.0.0.1:7373";
 
 /// An agent that runs goes on until the next one starts.
-pub(super) fn files() -> Vec<String> {
-    let host = Host::new("files");
+pub(super) fn files(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "files");
     let mut replay = Replay::open("agent/files", &host.shell());
     let mut agent = None;
     while let Some(line) = replay.line().map(str::to_owned) {
@@ -48,8 +49,8 @@ pub(super) fn files() -> Vec<String> {
     replay.finish()
 }
 
-pub(super) fn reload() -> Vec<String> {
-    let host = Host::new("reload");
+pub(super) fn reload(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "reload");
     let mut replay = Replay::open("agent/reload", &host.shell());
     replay.put_file();
     let n1 = replay.start_early(&format!("{N1} -config-file=h.json -tag dc=east"));
@@ -89,8 +90,8 @@ pub(super) fn reload() -> Vec<String> {
 }
 
 /// What users of the reference trip over.
-pub(super) fn trip_ups() -> Vec<String> {
-    let host = Host::new("trip-ups");
+pub(super) fn trip_ups(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "trip-ups");
     let mut replay = Replay::open("agent/trip-ups", &host.shell());
     let n1 = replay.start_early(&format!("{N1} -tags-file=tags.json"));
     n1.wait_for("Serf agent starting");
@@ -124,8 +125,8 @@ pub(super) fn trip_ups() -> Vec<String> {
 }
 
 /// A socket of ours stands where the system's log has its own.
-pub(super) fn syslog() -> Vec<String> {
-    let host = Host::new("syslog");
+pub(super) fn syslog(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "syslog");
     let path = host.folder().join("log");
     let socket = UnixDatagram::bind(&path).expect("the folder is ours");
     let path = path.display();

@@ -1,10 +1,11 @@
 //! An encrypted cluster whose keys change, as cli/22-keys describes it.
 
 use super::Host;
+use crate::support::Runtime;
 use crate::transcript::Replay;
 
-pub(super) fn keys() -> Vec<String> {
-    let host = Host::new("keys");
+pub(super) fn keys(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "keys");
     let mut replay = Replay::open("cli/22-keys", &host.shell());
     replay.put_file();
     std::fs::copy(host.folder().join("ring-a.json"), host.folder().join("ring-b.json"))

@@ -12,7 +12,7 @@ mod pairs;
 mod single;
 
 use crate::namespaces::{can_make_hosts, ip};
-use crate::support::{Folder, PATIENCE, wait_until};
+use crate::support::{Folder, PATIENCE, Runtime, on_every_runtime, wait_until};
 use crate::transcript::{Case, Printed, Replay, Shell, Step};
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
@@ -34,14 +34,15 @@ const ATTEMPTS: usize = 4;
 struct Host {
     namespace: String,
     folder: Folder,
+    runtime: Runtime,
 }
 
 impl Host {
-    fn new(test: &str) -> Host {
-        let namespace = format!("villein-{}-{test}", std::process::id());
+    fn new(runtime: Runtime, test: &str) -> Host {
+        let namespace = format!("villein-{}-{test}-{}", std::process::id(), runtime.name());
         ip(&["netns", "add", &namespace]);
         ip(&["-n", &namespace, "link", "set", "lo", "up"]);
-        Host { namespace, folder: Folder::new(test) }
+        Host { namespace, folder: Folder::new(test), runtime }
     }
 
     /// Adds the interface dum0 with this address. It is one end of a cable whose other end hangs loose.
@@ -74,7 +75,9 @@ impl Host {
     fn shell_after(&self, command: &str) -> Shell {
         let script = format!("echo {HOST_NAME} > /proc/sys/kernel/hostname && {command} && exec \"$@\"");
         let words = ["ip", "netns", "exec", &self.namespace, "unshare", "--uts", "sh", "-c", &script, "sh"];
-        Shell::new(self.folder(), &words)
+        // That of agents that are not told one is smol.
+        let runtime = (self.runtime != Runtime::Smol).then_some(self.runtime.name());
+        Shell { runtime, ..Shell::new(self.folder(), &words) }
     }
 
     /// Starts a command that the transcript does not show.
@@ -179,6 +182,8 @@ impl Running {
         let path = format!("/proc/{}/status", self.child.id());
         let caught = || {
             let status = std::fs::read_to_string(&path).unwrap_or_default();
+            // The shells on the way to the program catch it too.
+            let status = status.strip_prefix("Name:\tserf\n").unwrap_or_default();
             let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap_or("0");
             u64::from_str_radix(mask, 16).unwrap_or(0)
         };
@@ -369,7 +374,7 @@ impl Replay {
 }
 
 /// Each replays files on hosts of its own, and gives what was not as it should be.
-const GROUPS: [fn() -> Vec<String>; 26] = [
+const GROUPS: [fn(Runtime) -> Vec<String>; 26] = [
     agents::addresses,
     agents::names,
     agents::joins,
@@ -398,14 +403,15 @@ const GROUPS: [fn() -> Vec<String>; 26] = [
     single::lost_connection,
 ];
 
+on_every_runtime!(programs_print_what_the_reference_prints);
+
 /// All at the same time: what they do is mostly waiting.
-#[test]
-fn programs_print_what_the_reference_prints() {
+fn programs_print_what_the_reference_prints(runtime: Runtime) {
     if !can_make_hosts() {
         return;
     }
     let problems: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> = GROUPS.iter().map(|group| scope.spawn(group)).collect();
+        let threads: Vec<_> = GROUPS.iter().map(|group| scope.spawn(move || group(runtime))).collect();
         let problems = |thread: ScopedJoinHandle<'_, Vec<String>>| {
             thread.join().unwrap_or_else(|_| vec!["a replay broke off; see above\n".to_owned()])
         };

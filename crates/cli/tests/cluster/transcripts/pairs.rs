@@ -1,10 +1,11 @@
 //! Two and three agents: a monitor that watches, and members that are forced to leave although they are alive.
 
 use super::{Host, Running};
+use crate::support::Runtime;
 use crate::transcript::Replay;
 
-pub(super) fn monitor() -> Vec<String> {
-    let host = Host::new("monitor");
+pub(super) fn monitor(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "monitor");
     let alpha =
         host.agent("serf agent -node=alpha -bind=127.0.0.1 '-event-handler=query:load=printf \"0.15\\n\"'");
     let beta = "serf agent -node=beta -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373 -join=127.0.0.1";
@@ -46,10 +47,10 @@ pub(super) fn monitor() -> Vec<String> {
     monitor.finish()
 }
 
-pub(super) fn forced_leave() -> Vec<String> {
+pub(super) fn forced_leave(runtime: Runtime) -> Vec<String> {
     const ALPHA: &str = "serf agent -node=alpha -bind=127.0.0.1 -rpc-addr=127.0.0.1:7373";
     const BETA: &str = "serf agent -node=beta -bind=127.0.0.2 -rpc-addr=127.0.0.2:7373 -join=127.0.0.1";
-    let host = Host::new("forced");
+    let host = Host::new(runtime, "forced");
     let mut forced = Replay::open("cli/16b-force-leave-alive", &host.shell());
     let start = |forced: &mut Replay, line| -> Running {
         let agent = forced.start_early(line);

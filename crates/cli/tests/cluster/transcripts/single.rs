@@ -1,21 +1,22 @@
 //! One agent, and what is no agent at all: bad connections, odd bytes, agents that die.
 
-use super::Host;
-use crate::transcript::Replay;
+use super::{Host, Running};
+use crate::support::Runtime;
+use crate::transcript::{Case, Replay};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 const ALPHA: &str = "serf agent -node=alpha -bind=127.0.0.1 -rpc-addr=127.0.0.1:7373";
 
-pub(super) fn tokens() -> Vec<String> {
-    let host = Host::new("tokens");
+pub(super) fn tokens(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "tokens");
     host.write("auth.json", r#"{"rpc_auth": "sekret"}"#);
     let _alpha = host.agent(&format!("{ALPHA} -config-file=auth.json -log-level=debug"));
     Replay::open("cli/21-rpc-auth", &host.shell()).finish()
 }
 
-pub(super) fn bad_connections() -> Vec<String> {
-    let host = Host::new("bad");
+pub(super) fn bad_connections(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "bad");
     let _alpha = host.agent(ALPHA);
     serve(host.listen("127.0.0.1:7401"), drop);
     serve(host.listen("127.0.0.1:7402"), |mut client| {
@@ -31,7 +32,7 @@ pub(super) fn bad_connections() -> Vec<String> {
     let mut bad = Replay::open("cli/23-rpc-connection", &host.shell());
     // It takes its time to give up; and so it does with an agent that is stopped.
     let silent = bad.start_early("serf members -rpc-addr=127.0.0.1:7403");
-    let stopped_host = Host::new("stopped");
+    let stopped_host = Host::new(runtime, "stopped");
     let agent = stopped_host.agent(ALPHA);
     agent.signal("STOP");
     let mut stopped = Replay::open("agent/stopped-peer-rpc", &stopped_host.shell());
@@ -66,28 +67,45 @@ fn answer_handshake(client: &mut TcpStream, error: &str) {
     let _ = client.write_all(&header);
 }
 
-pub(super) fn odd_input() -> Vec<String> {
-    let host = Host::new("odd");
+pub(super) fn odd_input(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "odd");
     let _alpha = host.agent(ALPHA);
     Replay::open("cli/24-odd-input", &host.shell()).finish()
 }
 
 /// The agent is killed while a command waits.
-pub(super) fn lost_connection() -> Vec<String> {
-    let host = Host::new("lost");
+pub(super) fn lost_connection(runtime: Runtime) -> Vec<String> {
+    let host = Host::new(runtime, "lost");
     let mut lost = Replay::open("cli/25-lost-connection", &host.shell());
     while lost.line().is_some() {
-        let alpha = host.agent(ALPHA);
-        let waiting = lost.start();
-        if waiting.case.line.starts_with("serf monitor") {
-            waiting.wait_for("Event Info");
+        let case = lost.take().expect("a command is left");
+        let (alpha, waiting) = if case.line.starts_with("serf monitor") {
+            sees_the_join(&host, &lost, &case)
         } else {
+            let alpha = host.agent(ALPHA);
+            let waiting = Running::start(&lost.shell, case);
             waiting.wait_until_interruptible();
             // What was asked later and is acknowledged: then the earlier one is too.
             host.start("serf query -timeout=5s later").wait_for("Ack from");
-        }
+            (alpha, waiting)
+        };
         drop(alpha);
         lost.settle(waiting);
     }
     lost.finish()
+}
+
+/// An agent, and a monitor that has seen its own join. That comes a second after the start, and on a busy machine the
+/// monitor may be later.
+fn sees_the_join(host: &Host, lost: &Replay, case: &Case) -> (Running, Running) {
+    loop {
+        let alpha = host.agent(ALPHA);
+        let waiting = Running::start(&lost.shell, case.clone());
+        alpha.wait_for("Accepted client");
+        let log = alpha.stdout();
+        if log.split_once("Accepted client").is_some_and(|(before, _)| !before.contains("Received event")) {
+            waiting.wait_for("Event Info");
+            return (alpha, waiting);
+        }
+    }
 }
