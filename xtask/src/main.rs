@@ -67,5 +67,6 @@ fn ci() -> bool {
             &["doc", "--workspace", "--no-deps", "--document-private-items"],
             &[("RUSTDOCFLAGS", "-D warnings")],
         )
+        && dist::run()
         && test()
 }

@@ -1,12 +1,19 @@
 //! What a service manager hears of an agent, in the place of one (`sd_notify(3)`).
 
-use crate::support::{Agent, Folder, PATIENCE, Program, client, wait_until};
+use crate::support::{Agent, Folder, PATIENCE, Program, Runtime, client, on_every_runtime, wait_until};
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
 use std::time::Duration;
+
+on_every_runtime! {
+    a_service_manager_hears_of_the_whole_life_of_an_agent,
+    an_agent_is_ready_when_it_has_joined_and_not_before,
+    the_watchdog_is_fed_while_the_agent_works,
+    a_manager_that_cannot_be_told_is_reported_and_not_missed,
+}
 
 /// The end of the socket where messages arrive.
 struct Manager {
@@ -54,29 +61,36 @@ impl Manager {
     }
 
     /// An agent that this manager has started.
-    fn start(&self, ip: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Agent {
+    fn start(&self, runtime: Runtime, ip: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Agent {
+        let ip = runtime.here(ip);
         let mut command = Command::new("sh");
         // A process gives its number to the program that it becomes.
         command.args(["-c", r#"WATCHDOG_PID=${WATCHDOG_PID:-$$} exec "$0" "$@""#, Program::Villein.path()]);
         let rpc = format!("{ip}:7373");
-        command.args(["agent", &format!("-node=n{ip}"), &format!("-bind={ip}"), &format!("-rpc-addr={rpc}")]);
-        command.arg("-profile=local").args(arguments);
+        command.args([
+            "agent",
+            &runtime.flag(),
+            &format!("-node=n{ip}"),
+            &format!("-bind={ip}"),
+            &format!("-rpc-addr={rpc}"),
+        ]);
+        command.arg("-profile=local").args(arguments.iter().map(|argument| runtime.here(argument)));
         command.env_remove("WATCHDOG_PID").env_remove("WATCHDOG_USEC").env("NOTIFY_SOCKET", &self.variable);
         command.envs(variables.iter().copied());
         Agent::spawn(command, &rpc)
     }
 }
 
-#[test]
-fn a_service_manager_hears_of_the_whole_life_of_an_agent() {
+fn a_service_manager_hears_of_the_whole_life_of_an_agent(runtime: Runtime) {
     let folder = Folder::new("notify-life");
     let manager = Manager::new(&folder);
     // This watchdog is for another process.
     let variables = [("WATCHDOG_PID", "1"), ("WATCHDOG_USEC", "100000")];
-    let mut agent = manager.start("127.72.1.1", &[], &variables);
+    let mut agent = manager.start(runtime, "127.72.1.1", &[], &variables);
     assert_eq!(manager.message(), "READY=1\nSTATUS=1 alive, 0 failed\n");
-    let arguments = ["-profile=local", "-join=127.72.1.1"];
-    let mut other = Agent::on_loopback(Program::Villein, "127.72.1.2", "other", &arguments);
+    agent.wait_for(&format!(" Runtime: {}\n", runtime.name()));
+    let arguments = ["-profile=local", &runtime.here("-join=127.72.1.1")];
+    let mut other = Agent::on_loopback(runtime, &runtime.here("127.72.1.2"), "other", &arguments);
     manager.wait_for("STATUS=2 alive, 0 failed\n");
     other.signal("KILL");
     other.wait();
@@ -93,12 +107,11 @@ fn a_service_manager_hears_of_the_whole_life_of_an_agent() {
     assert_eq!(manager.message_within(Duration::from_millis(1)), None);
 }
 
-#[test]
-fn an_agent_is_ready_when_it_has_joined_and_not_before() {
+fn an_agent_is_ready_when_it_has_joined_and_not_before(runtime: Runtime) {
     let folder = Folder::new("notify-join");
     let manager = Manager::new(&folder);
-    let silent = TcpListener::bind("127.72.2.9:7946").expect("it is free");
-    let mut agent = manager.start("127.72.2.1", &["-join=127.72.2.9"], &[]);
+    let silent = TcpListener::bind(runtime.here("127.72.2.9:7946")).expect("it is free");
+    let mut agent = manager.start(runtime, "127.72.2.1", &["-join=127.72.2.9"], &[]);
     let (mut stream, _) = silent.accept().expect("it is contacted");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
     stream.read_exact(&mut [0]).expect("it begins an exchange");
@@ -106,8 +119,8 @@ fn an_agent_is_ready_when_it_has_joined_and_not_before() {
     assert_eq!(agent.wait().code(), Some(1), "{}", agent.output());
     assert_eq!(manager.message(), "STOPPING=1\n", "this is the first that it says");
 
-    let _first = Agent::on_loopback(Program::Villein, "127.72.2.2", "first", &["-profile=local"]);
-    let mut agent = manager.start("127.72.2.1", &["-join=127.72.2.2"], &[]);
+    let _first = Agent::on_loopback(runtime, &runtime.here("127.72.2.2"), "first", &["-profile=local"]);
+    let mut agent = manager.start(runtime, "127.72.2.1", &["-join=127.72.2.2"], &[]);
     assert_eq!(manager.message(), "READY=1\nSTATUS=2 alive, 0 failed\n");
     // Without a leave, as by default.
     agent.signal("TERM");
@@ -115,13 +128,12 @@ fn an_agent_is_ready_when_it_has_joined_and_not_before() {
     assert_eq!(agent.wait().code(), Some(1), "{}", agent.output());
 }
 
-#[test]
-fn the_watchdog_is_fed_while_the_agent_works() {
+fn the_watchdog_is_fed_while_the_agent_works(runtime: Runtime) {
     let folder = Folder::new("notify-watchdog");
-    let manager = Manager::hidden("notify-watchdog");
+    let manager = Manager::hidden(&format!("notify-watchdog-{}", runtime.name()));
     let handler =
         format!("-event-handler=user=env > {0}.part; mv {0}.part {0}", folder.path("env").display());
-    let agent = manager.start("127.72.3.1", &[&handler], &[("WATCHDOG_USEC", "400000")]);
+    let agent = manager.start(runtime, "127.72.3.1", &[&handler], &[("WATCHDOG_USEC", "400000")]);
     assert_eq!(manager.message(), "READY=1\nSTATUS=1 alive, 0 failed\n");
     for _ in 0..5 {
         assert_eq!(manager.message(), "WATCHDOG=1\n");
@@ -142,12 +154,11 @@ fn the_watchdog_is_fed_while_the_agent_works() {
     assert!(!env.contains("NOTIFY_SOCKET") && !env.contains("WATCHDOG"), "{env}");
 }
 
-#[test]
-fn a_manager_that_cannot_be_told_is_reported_and_not_missed() {
+fn a_manager_that_cannot_be_told_is_reported_and_not_missed(runtime: Runtime) {
     let folder = Folder::new("notify-absent");
     let manager = Manager::new(&folder);
     std::fs::remove_file(&manager.variable).expect("it is ours");
-    let mut agent = manager.start("127.72.4.1", &[], &[]);
+    let mut agent = manager.start(runtime, "127.72.4.1", &[], &[]);
     agent.wait_for(&format!(
         "[WARN] agent: the service manager hears nothing of this agent: {}: no such file or directory",
         manager.variable
