@@ -7,6 +7,7 @@ use crate::driver::Driver;
 use crate::inbox::{Sender, inbox};
 use crate::machine;
 use crate::multicast::{Membership, Pair};
+use crate::os_words;
 use crate::outlets::Outlets;
 use crate::signals;
 use crate::sinks::Sinks;
@@ -137,10 +138,13 @@ impl Boot {
     }
 }
 
-/// Entropy of the system.
+/// Entropy of the system. Where a host lacks its source, as an empty `chroot` does, the error names it.
 fn seed() -> io::Result<[u8; 32]> {
+    const SOURCE: &str = "/dev/urandom";
     let mut seed = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    File::open(SOURCE)
+        .and_then(|mut source| source.read_exact(&mut seed))
+        .map_err(|error| io::Error::other(format!("{SOURCE}: {}", os_words(&error))))?;
     Ok(seed)
 }
 
