@@ -15,6 +15,7 @@ use crate::keeping::Keeping;
 use crate::lifecycle::Lifecycle;
 use crate::log::Log;
 use crate::notify::Notifier;
+use crate::reach::Reach;
 use crate::reload::Reloading;
 use crate::rpc::Rpc;
 use crate::seeds::Seeds;
@@ -57,6 +58,7 @@ pub struct Agent {
     invoker: Invoker,
     rpc: Rpc,
     discovery: Option<Discovery>,
+    reach: Reach,
     keeping: Keeping,
     reloading: Reloading,
     notifier: Option<Notifier>,
@@ -104,6 +106,7 @@ impl Agent {
             invoker: Invoker::new(&config.handlers),
             rpc: Rpc::default(),
             discovery,
+            reach: Reach::new(&config),
             keeping: Keeping::default(),
             reloading: Reloading::new(&config),
             notifier: config.service_manager.map(Notifier::new),
@@ -120,6 +123,9 @@ impl Agent {
         }
         self.log.end_bursts(self.clock, out);
         self.begin_interval();
+        if !matches!(input, Input::SendFailed { .. }) {
+            with_cx!(self, out, |cx| self.reach.look(cx));
+        }
         let is_tick = matches!(input, Input::Tick);
         match input {
             Input::Started => self.start(out),
@@ -131,8 +137,7 @@ impl Agent {
                 self.tell_discovery(mdns::Input::Packet { via, from, bytes }, out);
             }
             Input::SendFailed { socket: Socket::Gossip, to, why } => {
-                let text = format!("failed to send to {to}: {}", escape::line(why.as_bytes()));
-                with_cx!(self, out, |cx| cx.log(Level::Debug, "memberlist", &text));
+                with_cx!(self, out, |cx| self.reach.on_failed(to, why, cx));
             }
             Input::SendFailed { socket: Socket::Mdns(via), to, why } => {
                 self.tell_discovery(mdns::Input::Failed { via, to, reason: why }, out);
@@ -305,7 +310,10 @@ impl Agent {
         self.node.handle(self.clock.now, input, &mut node_out);
         for action in node_out.actions() {
             match action {
-                node_io::Action::Send { to, bytes } => out.send(Socket::Gossip, to, bytes),
+                node_io::Action::Send { to, bytes } => {
+                    self.reach.on_sent(self.clock.now, to);
+                    out.send(Socket::Gossip, to, bytes);
+                }
                 node_io::Action::Stream { id, op } => {
                     let conn = Conn::Gossip(id);
                     match op {

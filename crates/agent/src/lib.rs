@@ -22,6 +22,7 @@ mod lifecycle;
 pub mod limits;
 mod log;
 mod notify;
+mod reach;
 mod reload;
 mod rpc;
 mod script;

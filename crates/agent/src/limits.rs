@@ -41,6 +41,17 @@ pub const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// log in a second, not a full disk. Scripts that fire an event some times and count the lines find them all.
 pub const BURST_LINES: u32 = 20;
 
+/// How long all packets must have failed before it is said that none can be sent: longer than an interface takes to
+/// be set up anew, and less than a node goes on sending that loses sight of all others.
+pub const MUTE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// When it is said again, at the next failure: who looks at a log once a day still sees it.
+pub const MUTE_REMINDER: Duration = Duration::from_secs(3600);
+
+/// A packet has been sent if no failure of it was heard for so long. Drivers tell failures at once; a busy one may
+/// have something else to tell before.
+pub const SEND_SETTLED: Duration = Duration::from_secs(1);
+
 /// Finished intervals of ten seconds whose metrics are kept: one minute (agent.md 16).
 pub const METRIC_INTERVALS: i64 = 6;
 

@@ -62,6 +62,7 @@ fn what_cannot_be_sent_is_said_once() {
     let failed = "[ERR] agent.mdns: Failed to poll for new hosts: ";
     assert_eq!(lab.printed.matches(failed).count(), 2, "{}", lab.printed);
     assert_eq!(lab.printed.matches("[ERR] agent.mdns: No question can be sent").count(), 1);
+    assert_eq!(lab.printed.matches("[ERR] agent: ").count(), 0, "gossip is another matter");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Several agents on one network without delay. Time passes for all alike; the network can be cut.
 
 use super::{START, without_time};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use villein_agent::Agent;
 use villein_agent::config::{Config, Machine};
@@ -47,6 +47,8 @@ pub(crate) struct Place {
     addr: SocketAddr,
     /// Only agents of one side reach each other.
     pub(crate) side: u8,
+    /// Whom this agent's datagrams cannot be sent to; streams can.
+    pub(crate) unreachable: BTreeSet<SocketAddr>,
     pub(crate) printed: String,
     pub(crate) snapshot: Vec<u8>,
     pub(crate) exit: Option<u8>,
@@ -61,6 +63,7 @@ pub(crate) struct Place {
 
 enum Delivery {
     Datagram(SocketAddr, Vec<u8>),
+    SendFailed(SocketAddr),
     Stream(StreamId, Happening),
     Resolved(ResolveId, Option<Vec<SocketAddr>>),
     Saved(SaveId, Result<(), &'static str>),
@@ -103,6 +106,7 @@ impl Cluster {
             agent: Agent::new(config, [place as u8 + 1; 32], restored, self.now),
             addr,
             side: 0,
+            unreachable: BTreeSet::new(),
             printed: String::new(),
             snapshot: Vec::new(),
             exit: None,
@@ -124,6 +128,10 @@ impl Cluster {
             match delivery {
                 Delivery::Datagram(from, bytes) => {
                     self.give_one(to, Input::Datagram { socket: Socket::Gossip, from, bytes: &bytes });
+                }
+                Delivery::SendFailed(addr) => {
+                    let why = "network is unreachable";
+                    self.give_one(to, Input::SendFailed { socket: Socket::Gossip, to: addr, why });
                 }
                 Delivery::Stream(id, Happening::Accepted(from)) => {
                     self.give_one(to, stream(id, ConnEvent::Accepted { from }));
@@ -164,6 +172,11 @@ impl Cluster {
         }
         for action in out.actions() {
             match action {
+                Action::Send { socket: Socket::Gossip, to, .. }
+                    if self.nodes[at].unreachable.contains(&to) =>
+                {
+                    self.waiting.push_back((at, Delivery::SendFailed(to)));
+                }
                 Action::Send { socket: Socket::Gossip, to, bytes } => {
                     if let Some(to) = self.place_of(to, at) {
                         let from = self.nodes[at].addr;

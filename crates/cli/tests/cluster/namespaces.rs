@@ -132,6 +132,30 @@ fn agents_find_each_other_by_hand() {
     }
 }
 
+/// As in a container that is taken off its network: the interface stays, its address does not.
+#[test]
+fn an_agent_whose_address_is_gone_says_so_and_when_it_is_back() {
+    if !can_make_hosts() {
+        return;
+    }
+    let hosts = Hosts::new("lost");
+    let (lost, other) = ("node1", "node3");
+    let agents = [lost, other].map(|guest| hosts.agent(guest, &["-iface=eth0"]));
+    assert_eq!(hosts.run(lost, &["join", "10.60.0.13"]).status, Some(0));
+    hosts.wait_for_members(other, &[ALL_ALIVE[0], ALL_ALIVE[2]]);
+
+    hosts.shell(lost, "ip address del 10.60.0.11/24 dev eth0");
+    agents[0].wait_for("[ERR] agent: nothing can be sent from 10.60.0.11 (last to 10.60.0.13:7946: ");
+    hosts.wait_for_members(other, &["node1 10.60.0.11:7946 failed", ALL_ALIVE[2]]);
+    hosts.shell(lost, "ip address add 10.60.0.11/24 dev eth0");
+    agents[0].wait_for("[INFO] agent: packets can be sent from 10.60.0.11 again, after ");
+    for guest in [lost, other] {
+        hosts.wait_for_members(guest, &[ALL_ALIVE[0], ALL_ALIVE[2]]);
+    }
+    assert_eq!(count(&agents[0].output(), "nothing can be sent"), 1);
+    assert_eq!(count(&agents[1].output(), "can be sent"), 0, "the other host has its address");
+}
+
 /// A handler that appends its environment and its input to `file`, in one piece.
 fn recorder(folder: &Folder, file: &str) -> String {
     let target = folder.path(file).display().to_string();
