@@ -66,6 +66,8 @@ pub struct Config {
     pub sources: Sources,
     /// How log lines are printed.
     pub log_format: LogFormat,
+    /// Whether standard output is the journal, which takes the level of a line of text from its first bytes.
+    pub journal: bool,
     /// Whether log lines also go to syslog, and as whose.
     pub syslog: Option<Facility>,
     /// Which sinks get metrics.
@@ -187,6 +189,7 @@ impl Config {
             keyring_file: None,
             sources: Sources::default(),
             log_format: LogFormat::Text,
+            journal: false,
             syslog: None,
             metric_sinks: Vec::new(),
             host_name: "localhost".to_owned(),

@@ -126,7 +126,10 @@ pub enum ServiceState {
     /// It begins to read its configuration again.
     Reloading,
     /// It begins to end.
-    Stopping,
+    Stopping {
+        /// Whether it leaves the cluster first.
+        leaves: bool,
+    },
     /// Its end is to be waited for at least so long from now.
     Patience(Duration),
     /// The members that it knows.

@@ -38,6 +38,7 @@ pub(crate) struct Log {
     end: u64,
     console_level: Level,
     console_format: LogFormat,
+    console_is_journal: bool,
     console_open: bool,
     syslog: Option<Syslog>,
     bursts: Bursts,
@@ -52,6 +53,7 @@ impl Log {
             end: 0,
             console_level: config.log_level,
             console_format: config.log_format,
+            console_is_journal: config.journal,
             console_open: false,
             syslog: config.syslog.map(|facility| Syslog { facility, pid: config.machine.pid }),
             bursts: Bursts::default(),
@@ -119,7 +121,7 @@ impl Log {
     pub(crate) fn open_console(&mut self, out: &mut Outbox) {
         if !std::mem::replace(&mut self.console_open, true) {
             for line in self.lines.iter().filter(|line| line.level >= self.console_level) {
-                print(line, self.console_format, out);
+                self.print(line, out);
             }
         }
     }
@@ -163,13 +165,24 @@ impl Log {
             hidden_from,
         };
         if self.console_open && level >= self.console_level {
-            print(&line, self.console_format, out);
+            self.print(&line, out);
         }
         if self.lines.len() == LOG_LINES {
             self.lines.pop_front();
         }
         self.lines.push_back(line);
         self.end += 1;
+    }
+
+    fn print(&self, line: &Line, out: &mut Outbox) {
+        let text = match self.console_format {
+            LogFormat::Json => format!("{}\n", json(line)),
+            LogFormat::Text => {
+                let text = format!("    {}\n", line.text);
+                if self.console_is_journal { with_priority(line.level, &text) } else { text }
+            }
+        };
+        out.print(text.as_bytes());
     }
 }
 
@@ -202,11 +215,16 @@ impl Syslog {
     }
 }
 
-fn print(line: &Line, format: LogFormat, out: &mut Outbox) {
-    match format {
-        LogFormat::Text => out.print(format!("    {}\n", line.text).as_bytes()),
-        LogFormat::Json => out.print(format!("{}\n", json(line)).as_bytes()),
-    }
+/// `<N>` before each line of the text, which the journal takes off (`sd-daemon(3)`): a prefix counts for one line only,
+/// and one that stands in the text of a stranger does not count behind another.
+fn with_priority(level: Level, text: &str) -> String {
+    let prefix = match level {
+        Level::Trace | Level::Debug => "<7>",
+        Level::Info => "<6>",
+        Level::Warn => "<4>",
+        Level::Err => "<3>",
+    };
+    text.split_inclusive('\n').flat_map(|line| [prefix, line]).collect()
 }
 
 /// One object in one line: `time` (RFC 3339), `level`, `component`, `message`.
@@ -393,8 +411,44 @@ mod tests {
     }
 
     #[test]
+    fn the_journal_learns_the_level_of_each_line() {
+        let config = Config { journal: true, ..config(Level::Trace) };
+        let (mut log, mut out) = (Log::new(&config), Outbox::new());
+        log.write(clock(0, 0), (Level::Warn, "agent"), "early", None, &mut out);
+        log.open_console(&mut out);
+        for level in [Level::Trace, Level::Debug, Level::Info, Level::Err] {
+            log.write(clock(0, 0), (level, "serf"), "x", None, &mut out);
+        }
+        log.write(clock(0, 0), (Level::Info, "agent"), "one\n<0>two\n\nthree\n", None, &mut out);
+        assert_eq!(
+            printed(&out),
+            "<4>    1970/01/01 00:00:00 [WARN] agent: early\n\
+             <7>    1970/01/01 00:00:00 [TRACE] serf: x\n\
+             <7>    1970/01/01 00:00:00 [DEBUG] serf: x\n\
+             <6>    1970/01/01 00:00:00 [INFO] serf: x\n\
+             <3>    1970/01/01 00:00:00 [ERR] serf: x\n\
+             <6>    1970/01/01 00:00:00 [INFO] agent: one\n<6><0>two\n<6>\n<6>three\n"
+        );
+        let kept = &log.line(0).unwrap().text;
+        assert_eq!(kept, "1970/01/01 00:00:00 [WARN] agent: early", "monitors get the text alone");
+    }
+
+    #[test]
+    fn objects_are_the_same_in_the_journal() {
+        let texts = [false, true].map(|journal| {
+            let config = Config { log_format: LogFormat::Json, journal, ..config(Level::Info) };
+            let (mut log, mut out) = (Log::new(&config), Outbox::new());
+            log.open_console(&mut out);
+            log.write(clock(0, 0), (Level::Err, "agent"), "one\ntwo", None, &mut out);
+            printed(&out)
+        });
+        assert!(texts[0].starts_with('{'), "{}", texts[0]);
+        assert_eq!(texts[0], texts[1]);
+    }
+
+    #[test]
     fn syslog_gets_what_the_console_shows_at_once() {
-        let config = Config { syslog: Some(Facility(16)), ..config(Level::Info) };
+        let config = Config { syslog: Some(Facility(16)), journal: true, ..config(Level::Info) };
         let (mut log, mut out) = (Log::new(&config), Outbox::new());
         let levels = [Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Err];
         for level in levels {

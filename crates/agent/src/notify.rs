@@ -113,7 +113,8 @@ impl Notifier {
         self.stage = Stage::Stopping;
         self.is_behind = false;
         let patience = leave.map(|leave| ServiceState::Patience(leave + EXIT_ALLOWANCE));
-        out.notify([ServiceState::Stopping].into_iter().chain(patience).collect());
+        let stopping = ServiceState::Stopping { leaves: leave.is_some() };
+        out.notify([stopping].into_iter().chain(patience).collect());
     }
 
     /// When there is something to say although nothing happens.

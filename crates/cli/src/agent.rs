@@ -157,6 +157,7 @@ fn start(args: &AgentArgs, program: &str, console: &mut Console) -> Result<(Even
         rpc_text: opened.rpc.shown.clone(),
         log_level: settled.log_level,
         log_format: settled.log_format,
+        journal: notify::journal_reads_output(),
         syslog: settled.syslog,
         handlers: settled.handlers,
         discover: file.discover.as_ref().map(discover),

@@ -1,4 +1,5 @@
-//! The service manager that started the process: where it listens, and its words (`sd_notify(3)`).
+//! The service manager that started the process: where it listens, its words (`sd_notify(3)`), and whether its journal
+//! reads standard output.
 //!
 //! What it is told, and when, is the agent's to decide; a thread of [`sinks`](crate::sinks) tells it. The library
 //! knows the words, the watchdog's variables and the clock. It does not know names in the abstract namespace and
@@ -8,10 +9,12 @@
 //! started without [`VARIABLES`].
 
 use crate::limits;
+use nix::sys::stat::fstat;
 use sd_notify::NotifyState;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -23,8 +26,12 @@ use villein_rpc::system::os_words;
 /// Where the service manager listens.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// The variables that are for this process and not for its children.
-pub const VARIABLES: [&str; 3] = [SOCKET, "WATCHDOG_PID", "WATCHDOG_USEC"];
+/// Which stream the journal reads.
+const JOURNAL: &str = "JOURNAL_STREAM";
+
+/// The variables that are for this process and not for its children, whose output is the agent's to read and not the
+/// journal's.
+pub const VARIABLES: [&str; 4] = [SOCKET, JOURNAL, "WATCHDOG_PID", "WATCHDOG_USEC"];
 
 /// A service manager that wants to hear of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +54,17 @@ pub fn service_manager() -> Option<ServiceManager> {
     let socket = std::env::var_os(SOCKET).filter(|socket| !socket.is_empty())?;
     let watchdog = sd_notify::watchdog_enabled().filter(|time| !time.is_zero());
     Some(ServiceManager { socket, watchdog })
+}
+
+/// Whether standard output is the journal. The variable alone proves nothing: whoever redirects the output leaves it as it
+/// is.
+pub fn journal_reads_output() -> bool {
+    std::env::var_os(JOURNAL).is_some_and(|name| is_stream(&name, io::stdout()))
+}
+
+/// Whether `name` is this file's: `DEVICE:INODE`, both in decimal (`systemd.exec(5)`).
+fn is_stream(name: &OsStr, file: impl AsFd) -> bool {
+    fstat(file).is_ok_and(|stat| name == format!("{}:{}", stat.st_dev, stat.st_ino).as_str())
 }
 
 /// Opens the way to a service manager; `Err` is the reason for the operator.
@@ -83,7 +101,11 @@ pub(crate) fn text(states: &[ServiceState]) -> String {
                     put(now);
                 }
             }
-            ServiceState::Stopping => put(NotifyState::Stopping),
+            ServiceState::Stopping { leaves } => {
+                put(NotifyState::Stopping);
+                // Otherwise the manager goes on showing the members.
+                put(NotifyState::Status(if leaves { "leaving the cluster" } else { "stopping" }));
+            }
             ServiceState::Patience(time) => {
                 let time = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
                 put(NotifyState::ExtendTimeoutUsec(time));
@@ -105,6 +127,7 @@ mod tests {
     use crate::outlets::Outlets;
     use crate::sinks::Sinks;
     use nix::time::{ClockId, clock_gettime};
+    use std::os::unix::net::UnixStream;
     use villein_agent::io::Sink;
 
     const PATIENCE: Duration = Duration::from_mins(1);
@@ -128,9 +151,28 @@ mod tests {
         assert_eq!(text(&[ServiceState::Ready, members]), "READY=1\nSTATUS=3 alive, 1 failed\n");
         assert_eq!(text(&[ServiceState::Watchdog]), "WATCHDOG=1\n");
         let patience = ServiceState::Patience(Duration::from_millis(18_500));
-        assert_eq!(text(&[ServiceState::Stopping, patience]), "STOPPING=1\nEXTEND_TIMEOUT_USEC=18500000\n");
+        assert_eq!(
+            text(&[ServiceState::Stopping { leaves: true }, patience]),
+            "STOPPING=1\nSTATUS=leaving the cluster\nEXTEND_TIMEOUT_USEC=18500000\n"
+        );
+        assert_eq!(text(&[ServiceState::Stopping { leaves: false }]), "STOPPING=1\nSTATUS=stopping\n");
         let endless = text(&[ServiceState::Patience(Duration::MAX)]);
         assert_eq!(endless, format!("EXTEND_TIMEOUT_USEC={}\n", u32::MAX));
+    }
+
+    #[test]
+    fn a_stream_is_known_by_device_and_inode() {
+        let (ours, other) = UnixStream::pair().expect("sockets can be made");
+        let name = |stream: &UnixStream| {
+            let stat = fstat(stream).expect("it is open");
+            OsString::from(format!("{}:{}", stat.st_dev, stat.st_ino))
+        };
+        assert!(is_stream(&name(&ours), &ours));
+        let mut longer = name(&ours);
+        longer.push("0");
+        for wrong in [name(&other), longer, "".into(), ":".into(), "0:0".into(), "stdout".into()] {
+            assert!(!is_stream(&wrong, &ours), "{}", wrong.display());
+        }
     }
 
     /// The manager compares it with its own reading at the time of its wish.
@@ -161,9 +203,9 @@ mod tests {
         {
             let mut outlets = outlets(socket, sender.clone());
             assert_eq!(outlets.notify(&[ServiceState::Ready]), None);
-            assert_eq!(outlets.notify(&[ServiceState::Stopping]), None);
+            assert_eq!(outlets.notify(&[ServiceState::Watchdog]), None);
             outlets.finish();
-            assert_eq!([received(&manager), received(&manager)], ["READY=1\n", "STOPPING=1\n"]);
+            assert_eq!([received(&manager), received(&manager)], ["READY=1\n", "WATCHDOG=1\n"]);
         }
         assert_eq!(inbox.take(), None);
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// What commands that talk to an agent have in common.
 const CLIENT: &str = "client.roff";
-/// What stands at the end of each page but the first.
+/// What stands at the end of each page but the first: other pages to see, one in a line.
 const END: &str = "end.roff";
 /// Where the first page lists the commands.
 const COMMANDS: &str = ".\\\" COMMANDS\n";
@@ -56,10 +56,18 @@ pub(super) fn all(
         if command.get_arguments().any(|flag| flag.get_long() == Some("rpc-auth")) {
             text.push_str(&client);
         }
-        text.push_str(&end);
+        text.push_str(&others(&end, name));
         pages.push((format!("villein-{name}.1"), page(command, &text)?));
     }
     Ok(pages)
+}
+
+/// The `end` of the page of this command, which does not name itself.
+fn others(end: &str, command: &str) -> String {
+    let own = format!(".BR villein\\-{} (1)", command.replace('-', "\\-"));
+    let mut lines = end.lines().map(|line| line.trim_end_matches(',')).filter(|line| *line != own);
+    let heading = lines.next().unwrap_or_default();
+    format!("{heading}\n{}\n", lines.collect::<Vec<_>>().join(",\n"))
 }
 
 /// A page of what is generated and the `text` that is written by hand.
@@ -119,6 +127,26 @@ mod tests {
             }
             assert_eq!(text.matches(PREAMBLE).count(), 1, "{name}");
             assert!(!text.contains("\\fB\\-\\-"), "{name} shows two dashes");
+        }
+    }
+
+    #[test]
+    fn a_page_names_other_pages_and_not_itself() {
+        for (name, text) in pages() {
+            let (_, others) = text.split_once("\n.SH \"SEE ALSO\"\n").expect("each page names others");
+            let page = |name: &str| format!(".BR {} (1)", name.replace('-', "\\-"));
+            let named: Vec<&str> = others.lines().take_while(|line| line.starts_with(".BR")).collect();
+            let (last, before) = named.split_last().unwrap_or_else(|| panic!("{name} names none"));
+            assert!(
+                last.ends_with(')') && before.iter().all(|line| line.ends_with("),")),
+                "{name}: {named:?}"
+            );
+            let names = |wanted: &str| named.iter().any(|line| line.trim_end_matches(',') == page(wanted));
+            let own = name.strip_suffix(".1").expect("all are of section 1");
+            for wanted in ["villein", "villein-agent"] {
+                assert_eq!(names(wanted), wanted != own, "{name}: {wanted}");
+            }
+            assert!(!names(own), "{name}");
         }
     }
 

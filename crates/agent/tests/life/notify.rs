@@ -83,7 +83,7 @@ fn a_start_that_fails_is_never_ready() {
     assert_eq!(told(&mut lab), [[]; 0]);
     lab.give(Input::Resolved { id, result: Err("lookup nowhere: no such host") });
     assert_eq!(lab.exit, Some(1));
-    assert_eq!(told(&mut lab), [[ServiceState::Stopping]]);
+    assert_eq!(told(&mut lab), [[ServiceState::Stopping { leaves: false }]]);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_leave_stops_the_agent_and_says_how_long_that_takes() {
     assert_eq!(cluster.nodes[0].exit, Some(0));
     let states = cluster.nodes[0].notified.iter().flat_map(|(_, states)| states).copied();
     let states: Vec<_> = states.filter(|state| *state != ServiceState::Watchdog).collect();
-    assert_eq!(states, [ServiceState::Stopping, patience]);
+    assert_eq!(states, [ServiceState::Stopping { leaves: true }, patience]);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn every_end_is_told() {
     leaves.request(1, 1, &Request::Leave);
     let needed = Duration::from_secs(5 * 2 + 1 + 1);
     let patience = ServiceState::Patience(needed + Duration::from_secs(15));
-    assert_eq!(told(&mut leaves), [[ServiceState::Stopping, patience]]);
+    assert_eq!(told(&mut leaves), [[ServiceState::Stopping { leaves: true }, patience]]);
     leaves.signal(Signal::Terminate);
     assert_eq!((leaves.exit, told(&mut leaves).len()), (Some(1), 0));
 
@@ -211,5 +211,5 @@ fn every_end_is_told() {
     told(&mut ends);
     ends.signal(Signal::Terminate);
     assert_eq!(ends.exit, Some(1));
-    assert_eq!(told(&mut ends), [[ServiceState::Stopping]]);
+    assert_eq!(told(&mut ends), [[ServiceState::Stopping { leaves: false }]]);
 }

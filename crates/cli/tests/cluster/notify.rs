@@ -1,4 +1,4 @@
-//! What a service manager hears of an agent, in the place of one (`sd_notify(3)`).
+//! What a service manager and its journal hear of an agent, in their place (`sd_notify(3)`, `sd-daemon(3)`).
 
 use crate::support::{Agent, Folder, PATIENCE, Program, Runtime, client, on_every_runtime, wait_until};
 use std::io::Read;
@@ -13,6 +13,7 @@ on_every_runtime! {
     an_agent_is_ready_when_it_has_joined_and_not_before,
     the_watchdog_is_fed_while_the_agent_works,
     a_manager_that_cannot_be_told_is_reported_and_not_missed,
+    the_journal_learns_the_level_of_each_line,
 }
 
 /// The end of the socket where messages arrive.
@@ -102,7 +103,7 @@ fn a_service_manager_hears_of_the_whole_life_of_an_agent(runtime: Runtime) {
     assert!(time.is_some_and(|time| time > 0), "{reloading}");
     assert_eq!(manager.message(), "READY=1\n");
     agent.signal("INT");
-    assert_eq!(manager.message(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=18000000\n");
+    assert_eq!(manager.message(), "STOPPING=1\nSTATUS=leaving the cluster\nEXTEND_TIMEOUT_USEC=18000000\n");
     assert_eq!(agent.wait().code(), Some(0), "{}", agent.output());
     assert_eq!(manager.message_within(Duration::from_millis(1)), None);
 }
@@ -117,14 +118,14 @@ fn an_agent_is_ready_when_it_has_joined_and_not_before(runtime: Runtime) {
     stream.read_exact(&mut [0]).expect("it begins an exchange");
     drop((stream, silent));
     assert_eq!(agent.wait().code(), Some(1), "{}", agent.output());
-    assert_eq!(manager.message(), "STOPPING=1\n", "this is the first that it says");
+    assert_eq!(manager.message(), "STOPPING=1\nSTATUS=stopping\n", "this is the first that it says");
 
     let _first = Agent::on_loopback(runtime, &runtime.here("127.72.2.2"), "first", &["-profile=local"]);
     let mut agent = manager.start(runtime, "127.72.2.1", &["-join=127.72.2.2"], &[]);
     assert_eq!(manager.message(), "READY=1\nSTATUS=2 alive, 0 failed\n");
     // Without a leave, as by default.
     agent.signal("TERM");
-    assert_eq!(manager.message(), "STOPPING=1\n");
+    assert_eq!(manager.message(), "STOPPING=1\nSTATUS=stopping\n");
     assert_eq!(agent.wait().code(), Some(1), "{}", agent.output());
 }
 
@@ -133,7 +134,12 @@ fn the_watchdog_is_fed_while_the_agent_works(runtime: Runtime) {
     let manager = Manager::hidden(&format!("notify-watchdog-{}", runtime.name()));
     let handler =
         format!("-event-handler=user=env > {0}.part; mv {0}.part {0}", folder.path("env").display());
-    let agent = manager.start(runtime, "127.72.3.1", &[&handler], &[("WATCHDOG_USEC", "400000")]);
+    let agent = manager.start(
+        runtime,
+        "127.72.3.1",
+        &[&handler],
+        &[("WATCHDOG_USEC", "400000"), ("JOURNAL_STREAM", "1:1")],
+    );
     assert_eq!(manager.message(), "READY=1\nSTATUS=1 alive, 0 failed\n");
     for _ in 0..5 {
         assert_eq!(manager.message(), "WATCHDOG=1\n");
@@ -151,7 +157,9 @@ fn the_watchdog_is_fed_while_the_agent_works(runtime: Runtime) {
     wait_until("the handler ran", || folder.path("env").exists(), || agent.output());
     let env = folder.read("env");
     assert!(env.contains("SERF_EVENT=user\n"), "{env}");
-    assert!(!env.contains("NOTIFY_SOCKET") && !env.contains("WATCHDOG"), "{env}");
+    for name in ["NOTIFY_SOCKET", "WATCHDOG", "JOURNAL_STREAM"] {
+        assert!(!env.contains(name), "{name}: {env}");
+    }
 }
 
 fn a_manager_that_cannot_be_told_is_reported_and_not_missed(runtime: Runtime) {
@@ -165,4 +173,39 @@ fn a_manager_that_cannot_be_told_is_reported_and_not_missed(runtime: Runtime) {
     ));
     agent.signal("INT");
     assert_eq!(agent.wait().code(), Some(0), "{}", agent.output());
+}
+
+fn the_journal_learns_the_level_of_each_line(runtime: Runtime) {
+    let ip = runtime.here("127.72.5.1");
+    let rpc = format!("{ip}:7373");
+    let output = |stream: &str| {
+        let mut command = Command::new("sh");
+        // The program that the shell becomes has the same standard output.
+        let script = format!(r#"JOURNAL_STREAM={stream} exec "$0" "$@""#);
+        command.args(["-c", &script, Program::Villein.path(), "agent", &runtime.flag(), "-profile=local"]);
+        command.args([&format!("-bind={ip}"), &format!("-rpc-addr={rpc}")]);
+        command.env("NOTIFY_SOCKET", "nowhere");
+        let mut agent = Agent::spawn(command, &rpc);
+        agent.wait_for("agent: Serf agent starting");
+        agent.wait_for(
+            "[WARN] agent: the service manager hears nothing of this agent: NOTIFY_SOCKET is 'nowhere'",
+        );
+        agent.signal("INT");
+        assert_eq!(agent.wait().code(), Some(0), "{}", agent.output());
+        agent.wait_for("==> Caught signal: interrupt\n");
+        agent.output()
+    };
+    let told = output("$(stat -Lc %d:%i /proc/$$/fd/1)");
+    let (lines, others): (Vec<&str>, Vec<&str>) = told.lines().partition(|line| line.starts_with('<'));
+    assert!(lines.iter().any(|line| line.contains("[INFO]")), "{told}");
+    assert!(lines.iter().any(|line| line.contains("[WARN]")), "{told}");
+    for line in lines {
+        let prefix = if line.contains(" [WARN] ") { "<4>    2" } else { "<6>    2" };
+        assert!(line.starts_with(prefix) && line.contains("] "), "{line}");
+    }
+    assert!(!others.iter().any(|line| line.contains("[INFO]") || line.contains("[WARN]")), "{told}");
+    assert!(others.contains(&"==> Caught signal: interrupt"), "{told}");
+
+    let told = output("$(stat -Lc %d:%i /dev/null)");
+    assert!(!told.contains('<'), "{told}");
 }
