@@ -68,24 +68,25 @@ impl Membership {
         }
     }
 
+    /// Joins last: whoever has joined cannot join again, and what fails is tried again.
     fn enter(&self, interface: Option<&Interface>) -> io::Result<()> {
         let index = interface.map_or(0, |interface| interface.index);
         let (group, query) = (SockRef::from(&self.group), SockRef::from(&self.query));
         match self.family {
             Family::V4 => {
                 let own = interface.map(own_v4).transpose()?;
-                group.join_multicast_v4_n(&group_v4(), &InterfaceIndexOrAddress::Index(index))?;
                 for socket in [&group, &query] {
                     if let Some(own) = own {
                         socket.set_multicast_if_v4(&own)?;
                     }
                 }
+                group.join_multicast_v4_n(&group_v4(), &InterfaceIndexOrAddress::Index(index))?;
             }
             Family::V6 => {
-                group.join_multicast_v6(&group_v6(), index)?;
                 for socket in [&group, &query] {
                     socket.set_multicast_if_v6(index)?;
                 }
+                group.join_multicast_v6(&group_v6(), index)?;
             }
         }
         Ok(())
@@ -197,6 +198,20 @@ mod tests {
         let only = open(Some(&lo), &[Family::V4]).expect("the port is shared");
         assert_eq!(only.iter().map(|pair| pair.family).collect::<Vec<_>>(), [Family::V4]);
         assert!(open(Some(&lo), &[]).is_err());
+    }
+
+    /// As when an interface loses its address between two questions.
+    #[test]
+    fn an_attempt_without_success_is_not_in_the_way_of_the_next() {
+        let lo = Interface::named("lo").expect("every machine has it");
+        let nobodys = Interface { addrs: vec![IpAddr::from([192, 0, 2, 1])], ..lo.clone() };
+        let pairs = open(Some(&lo), &[Family::V4]).expect("the loopback interface has IPv4");
+        let membership = &pairs[0].membership;
+        SockRef::from(&membership.group)
+            .leave_multicast_v4_n(&group_v4(), &InterfaceIndexOrAddress::Index(lo.index))
+            .expect("it is a member");
+        membership.enter(Some(&nobodys)).expect_err("nobody has that address");
+        membership.enter(Some(&lo)).expect("the interface has its address again");
     }
 
     #[test]

@@ -1,18 +1,25 @@
 //! Whether this machine has io_uring for us. glommio must not be the first to find out: it panics, or ends the process.
 
 use io_uring::{IoUring, Probe, opcode};
+use nix::libc::iovec;
 use nix::sys::resource::{Resource, getrlimit};
 use std::io;
+use std::thread;
 use villein_host::os_words;
 
 /// Locked memory that glommio demands, in bytes.
 const LOCKED_MEMORY: u64 = 512 << 10;
 
+/// Locked memory that must be free, in bytes: what a loop takes for its rings and its buffers, which are registered
+/// three times, and some more, because another agent of the same user may start at the same moment.
+const FREE_MEMORY: usize = 256 << 10;
+
 /// Tries everything that glommio relies on, with rings of so many entries; `Err` says what is in the way.
 pub(crate) fn check(entries: u32) -> Result<(), String> {
     let (locked, _) = getrlimit(Resource::RLIMIT_MEMLOCK).map_err(|error| refused(&error.into()))?;
     locked_memory(locked)?;
-    operations(entries).map_err(|error| refused(&error))
+    operations(entries).map_err(|error| refused(&error))?;
+    a_thread().map_err(|error| format!("a thread cannot be started: {}", os_words(&error)))
 }
 
 /// Why io_uring is not there, in words.
@@ -50,7 +57,27 @@ fn operations(entries: u32) -> io::Result<()> {
     if !(0..=opcode::Recv::CODE).all(|operation| probe.is_supported(operation)) {
         return Err(nix::errno::Errno::ENOSYS.into());
     }
-    IoUring::builder().setup_iopoll().build(entries).map(|_: IoUring| ())
+    IoUring::builder().setup_iopoll().build(entries).map(|_: IoUring| ())?;
+    free_memory(&ring)
+}
+
+/// Starts a thread, as glommio does.
+fn a_thread() -> io::Result<()> {
+    let started = thread::Builder::new().spawn(|| ())?;
+    started.join().map_err(|_| io::ErrorKind::Other.into())
+}
+
+/// Registers memory and gives it back. The kernel gives the memory of a ring back some time after it is closed, so
+/// that a second ring may fail where a first one was made; that of registered buffers it gives back at once.
+fn free_memory(ring: &IoUring) -> io::Result<()> {
+    let mut buffer = vec![0_u8; FREE_MEMORY];
+    let parts = [iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() }];
+    #[expect(unsafe_code, reason = "the kernel is told an address")]
+    // SAFETY: the buffer is there until it is unregistered, and no operation names it.
+    unsafe {
+        ring.submitter().register_buffers(&parts)?;
+    }
+    ring.submitter().unregister_buffers()
 }
 
 #[cfg(test)]
