@@ -26,9 +26,7 @@ pub(crate) fn run() -> bool {
         eprintln!("SIGINT cannot be handled: {error}");
         return false;
     }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| super::root().join("target"), Into::into);
-    let program = target.join("debug/villein");
+    let program = super::target().join("debug/villein");
     let mut agents = Vec::new();
     for index in 0..NODES.len() {
         match start(&program, index) {

@@ -14,7 +14,7 @@ mod surface;
 mod tools;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use tools::{Epoch, Tree};
 
@@ -47,8 +47,7 @@ pub(crate) fn run() -> bool {
 
 fn make() -> Result<(), String> {
     let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from);
-    let target = std::path::absolute(target).map_err(|error| format!("the folder of the build: {error}"))?;
+        std::path::absolute(crate::target()).map_err(|error| format!("the folder of the build: {error}"))?;
     let epoch = Epoch::find()?;
     let program = build(&target, epoch)?;
     let made = gather(program, epoch)?;
@@ -214,6 +213,7 @@ fn verify(room: &Tree) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     fn made() -> Made {
         let text = |name: &str| (name.to_owned(), name.to_owned());

@@ -41,7 +41,7 @@ pub(crate) fn run(names: &[String]) -> bool {
 }
 
 fn build(names: &[String], version: &str) -> Result<(), String> {
-    let target = target();
+    let target = super::target();
     let program = target.join("dist/villein");
     is_of_these_sources(&program, &target)?;
     let context = Context::new(target.join(format!("image-{}", std::process::id())))?;
@@ -58,10 +58,6 @@ fn build(names: &[String], version: &str) -> Result<(), String> {
     docker.args(["build", &format!("--label=org.opencontainers.image.version={version}")]);
     docker.args(names.iter().map(|name| format!("--tag={name}"))).arg(&context.0);
     succeed(&mut docker)
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| super::root().join("target"), Into::into)
 }
 
 /// What `docker build` is given, and scratch room. It is gone afterwards.

@@ -40,6 +40,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
 }
 
+/// The folder of the build.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// Runs cargo, shows what is run, and says whether it went well.
 fn cargo(arguments: &[&str], env: &[(&str, &str)]) -> bool {
     let shown: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value:?} ")).collect();

@@ -31,7 +31,7 @@ use villein_rpc::system::os_words;
 /// has no reader any more, as programs in a pipeline do.
 pub const OUTPUT_CLOSED_STATUS: u8 = 128 + 13;
 
-/// The five verbs that a runtime brings. None of them waits.
+/// What the driver does to the network: five verbs, brought by [`serve`](crate::serve). None of them waits.
 pub trait Net {
     /// Sends a datagram now, or says why it was not sent.
     fn send(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8]) -> io::Result<()>;

@@ -83,6 +83,7 @@ fn children_and_sleep(run: Run) {
     let agent = Running::start(run, "alpha", |config| config.handlers = vec![handler]);
     agent.screen.wait_for("member-join heard by alpha");
     let before = agent.turns.load(Ordering::Relaxed);
+    // Nothing is waited for here: the time itself is what is looked at.
     thread::sleep(SLEEP);
     let turns = agent.turns.load(Ordering::Relaxed) - before;
     assert!(turns <= TURNS, "{turns} turns of an idle agent in {SLEEP:?}");
